@@ -1,1 +1,17 @@
-//! x
+//! What Vogeler's programs share as processes.
+//!
+//! [`config`] layers a file, the environment and flags, and knows no program's keys; [`logging`],
+//! [`signals`] and [`exit`] are the rest of what a program under systemd, supervisord or runit
+//! needs: it stays in the foreground, logs to standard error, drains on TERM.
+
+pub mod address;
+pub mod config;
+pub mod duration;
+pub mod exit;
+pub mod logging;
+pub mod secret;
+pub mod signals;
+
+pub use address::Address;
+pub use config::{Flag, Known, Settings};
+pub use secret::Secret;

@@ -1,0 +1,138 @@
+//! RabbitMQ, by AMQP 0-9-1.
+//!
+//! Start at [`AmqpBroker`]. This is the one place that names lapin. Channels are kept apart by
+//! what can break them: publishing has one, notices have one, questions (passive declares, which
+//! a missing queue answers by closing the channel) have one that is opened anew after a no, and
+//! every consumer has its own.
+
+mod connection;
+mod consume;
+mod convert;
+mod publish;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lapin::tcp::OwnedTLSConfig;
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use lapin::{Connection, ConnectionProperties};
+
+pub use connection::AmqpSession;
+pub use consume::{AmqpAcks, AmqpConsumer};
+
+use crate::{Broker, ConnectError};
+
+/// The smallest frame that RabbitMQ 4.1 and later accept. lapin keeps 64 frames of buffer a
+/// connection, so this is what makes the agent small; throughput does not suffer.
+const FRAME_MAX: u32 = 8192;
+
+/// Seconds. A consumer whose machine died is gone after two to three of these.
+pub const HEARTBEAT: u16 = 30;
+
+/// How long a connection may take to come up, TLS and login included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where the broker is and who we are there.
+#[derive(Clone)]
+pub struct AmqpSettings {
+    /// `amqp://host:port/vhost` or `amqps://…`, without a password.
+    pub url: url::Url,
+    /// The virtual host, where the URL names none.
+    pub vhost: Option<String>,
+    /// The login.
+    pub username: String,
+    /// Its password.
+    pub password: String,
+    /// Certificates (PEM) to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What the broker's list of connections calls this one.
+    pub name: String,
+}
+
+/// A RabbitMQ that can be connected to.
+#[derive(Clone)]
+pub struct AmqpBroker {
+    settings: AmqpSettings,
+}
+
+impl AmqpBroker {
+    /// A broker at that place. Nothing is connected yet.
+    pub fn new(settings: AmqpSettings) -> Self {
+        Self { settings }
+    }
+
+    fn uri(&self) -> Result<AMQPUri, String> {
+        let url = &self.settings.url;
+        let scheme = match url.scheme() {
+            "amqp" => AMQPScheme::AMQP,
+            "amqps" => AMQPScheme::AMQPS,
+            other => return Err(format!("{other}:// is neither amqp:// nor amqps://")),
+        };
+        let port = url.port().unwrap_or(if scheme == AMQPScheme::AMQPS { 5671 } else { 5672 });
+        let in_url = percent_encoding::percent_decode_str(url.path().trim_start_matches('/')).decode_utf8_lossy();
+        let vhost = match (in_url.as_ref(), &self.settings.vhost) {
+            ("", Some(vhost)) => vhost.clone(),
+            ("", None) => "/".to_owned(),
+            (vhost, _) => vhost.to_owned(),
+        };
+        Ok(AMQPUri {
+            scheme,
+            authority: AMQPAuthority {
+                userinfo: AMQPUserInfo {
+                    username: self.settings.username.clone(),
+                    password: self.settings.password.clone(),
+                },
+                host: url.host_str().ok_or("it names no host")?.trim_matches(['[', ']']).to_owned(),
+                port,
+            },
+            vhost,
+            query: AMQPQueryString {
+                frame_max: Some(FRAME_MAX),
+                heartbeat: Some(HEARTBEAT),
+                ..AMQPQueryString::default()
+            },
+        })
+    }
+
+    fn tls(&self) -> Result<OwnedTLSConfig, String> {
+        let Some(path) = &self.settings.ca_file else { return Ok(OwnedTLSConfig::default()) };
+        let chain = std::fs::read_to_string(path).map_err(|error| format!("CA file {}: {error}", path.display()))?;
+        if !chain.contains("-----BEGIN CERTIFICATE-----") {
+            return Err(format!("CA file {} holds no certificate in PEM form", path.display()));
+        }
+        Ok(OwnedTLSConfig { identity: None, cert_chain: Some(chain) })
+    }
+}
+
+impl Broker for AmqpBroker {
+    type Session = AmqpSession;
+
+    async fn connect(&self) -> Result<AmqpSession, ConnectError> {
+        let address = self.address();
+        let unusable = |reason| ConnectError::Configuration { address: address.clone(), reason };
+        let (uri, tls) = (self.uri().map_err(unusable)?, self.tls().map_err(unusable)?);
+        let properties = ConnectionProperties::default().with_connection_name(self.settings.name.as_str().into());
+        let runtime = lapin::runtime::default_runtime().map_err(|error| unusable(error.to_string()))?;
+        let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
+        match tokio::time::timeout(CONNECT_TIMEOUT, Box::pin(connecting)).await {
+            Ok(Ok(connection)) => Ok(AmqpSession::new(connection)),
+            Ok(Err(error)) => Err(convert::connect_error(address, &error)),
+            Err(_) => {
+                let reason = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+                Err(ConnectError::Unreachable { address, reason })
+            }
+        }
+    }
+
+    fn address(&self) -> String {
+        let mut url = self.settings.url.clone();
+        // Both only fail on a URL that can have no login, which has nothing to hide then.
+        let _ = url.set_password(None);
+        let _ = url.set_username("");
+        url.into()
+    }
+
+    fn login(&self) -> String {
+        self.settings.username.clone()
+    }
+}

@@ -1,0 +1,194 @@
+//! One connection: declarations, questions, and how it ends.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::AMQPSoftError;
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Error, Event};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::consume::AmqpConsumer;
+use super::convert;
+use super::publish::Publisher;
+use crate::message::Publish;
+use crate::topology::{Exchange, Queue, QueueKind};
+use crate::{ConsumeError, ConsumeOptions, Declared, Lost, PublishError, QueueStatus, Session};
+
+/// A connection to RabbitMQ.
+#[derive(Clone)]
+pub struct AmqpSession(Arc<Inner>);
+
+struct Inner {
+    connection: Arc<Connection>,
+    publisher: Publisher,
+    /// For what may close its channel: declarations and questions.
+    asking: Mutex<Option<Channel>>,
+    state: watch::Receiver<State>,
+    /// The watcher and the notifier; they end with the session.
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    closed: Option<String>,
+    blocked: Option<String>,
+}
+
+impl AmqpSession {
+    pub(super) fn new(connection: Connection) -> Self {
+        let connection = Arc::new(connection);
+        let (report, state) = watch::channel(State::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_events(connection.events_listener(), report));
+        let publisher = Publisher::new(Arc::clone(&connection), &mut tasks);
+        Self(Arc::new(Inner { connection, publisher, asking: Mutex::default(), state, _tasks: tasks }))
+    }
+
+    /// Runs one exchange of words on the channel for questions. A refusal closes that channel; the
+    /// next question opens another.
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&Channel) -> Result<T, Error>) -> Result<T, Error> {
+        let mut asking = self.0.asking.lock().await;
+        let channel = match asking.take() {
+            Some(channel) if channel.status().connected() => channel,
+            _ => self.0.connection.create_channel().await?,
+        };
+        let answer = question(&channel).await;
+        if channel.status().connected() {
+            *asking = Some(channel);
+        }
+        answer
+    }
+}
+
+async fn watch_events(events: impl futures_util::Stream<Item = Event>, report: watch::Sender<State>) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                warn!(%reason, "the broker takes no messages for now");
+                report.send_modify(|state| state.blocked = Some(reason));
+            }
+            Event::ConnectionUnblocked => {
+                info!("the broker takes messages again");
+                report.send_modify(|state| state.blocked = None);
+            }
+            Event::Error(error) => {
+                report.send_modify(|state| state.closed = Some(convert::words(&error)));
+                return;
+            }
+            _ => {}
+        }
+    }
+    report.send_modify(|state| state.closed = Some("the connection was closed".to_owned()));
+}
+
+impl Session for AmqpSession {
+    type Consumer = AmqpConsumer;
+
+    async fn declare_exchange(&self, exchange: &Exchange) -> Result<Declared, Lost> {
+        let name = exchange.name.as_str();
+        let kind = convert::exchange_kind(exchange.kind);
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declared = self
+            .ask(async |channel| channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await)
+            .await;
+        as_asked(declared)
+    }
+
+    async fn exchange_exists(&self, name: &str) -> Result<bool, Lost> {
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        // A passive declaration looks at the name alone.
+        let kind = lapin::ExchangeKind::Topic;
+        let asked = self
+            .ask(async |channel| channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await)
+            .await;
+        found(asked).map(|found| found.is_some())
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<Declared, Lost> {
+        let options = match queue.kind {
+            QueueKind::Run => QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() },
+            QueueKind::Node { .. } | QueueKind::Results { .. } | QueueKind::Dead { .. } => {
+                QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() }
+            }
+        };
+        let arguments = convert::queue_arguments(queue);
+        let name = queue.name.as_str();
+        as_asked(self.ask(async |channel| channel.queue_declare(name.into(), options, arguments).await).await)
+    }
+
+    async fn queue_status(&self, name: &str) -> Result<Option<QueueStatus>, Lost> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let asked =
+            self.ask(async |channel| channel.queue_declare(name.into(), options, FieldTable::default()).await).await;
+        let status =
+            |queue: lapin::Queue| QueueStatus { messages: queue.message_count(), consumers: queue.consumer_count() };
+        found(asked.map(status))
+    }
+
+    async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
+        let options = QueueBindOptions::default();
+        self.ask(async |channel| {
+            channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await
+        })
+        .await
+        .map_err(|error| convert::lost(&error))
+    }
+
+    async fn unbind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
+        self.ask(async |channel| {
+            channel.queue_unbind(queue.into(), exchange.into(), key.into(), FieldTable::default()).await
+        })
+        .await
+        .map_err(|error| convert::lost(&error))
+    }
+
+    async fn publish(&self, publish: Publish<'_>) -> Result<(), PublishError> {
+        self.0.publisher.publish(publish).await
+    }
+
+    fn notify(&self, publish: Publish<'_>) -> bool {
+        self.blocked().is_none() && self.0.publisher.notify(publish)
+    }
+
+    async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<AmqpConsumer, ConsumeError> {
+        AmqpConsumer::start(&self.0.connection, queue, options).await
+    }
+
+    async fn closed(&self) -> String {
+        let mut state = self.0.state.clone();
+        let closed = state.wait_for(|state| state.closed.is_some()).await;
+        closed.ok().and_then(|state| state.closed.clone()).unwrap_or_else(|| "the connection was closed".to_owned())
+    }
+
+    fn blocked(&self) -> Option<String> {
+        self.0.state.borrow().blocked.clone()
+    }
+
+    async fn close(&self) {
+        // Whether the broker hears the goodbye or the socket just ends, the outcome is the same.
+        let _ = self.0.connection.close(200, "goodbye".into()).await;
+    }
+}
+
+fn as_asked<T>(declared: Result<T, Error>) -> Result<Declared, Lost> {
+    match declared {
+        Ok(_) => Ok(Declared::AsAsked),
+        Err(error) if convert::soft_error(&error) == Some(AMQPSoftError::PRECONDITIONFAILED) => {
+            Ok(Declared::Differs(convert::words(&error)))
+        }
+        Err(error) => Err(convert::lost(&error)),
+    }
+}
+
+fn found<T>(asked: Result<T, Error>) -> Result<Option<T>, Lost> {
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if convert::soft_error(&error) == Some(AMQPSoftError::NOTFOUND) => Ok(None),
+        Err(error) => Err(convert::lost(&error)),
+    }
+}

@@ -1,0 +1,200 @@
+//! A broker in this process, for tests, for simulation and for a system without a broker.
+//!
+//! The semantics are RabbitMQ's as far as Vogeler relies on them: topic, direct and fanout
+//! routing, prefetch, unsettled deliveries that return in order with a count, exclusive and single
+//! active consumers, expiry at the head, dead letters, length limits, unroutable returns. Nothing
+//! is kept on disk. [`state`](self) holds the rules; this file is how sessions reach them.
+
+mod routing;
+mod state;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use vogeler_protocol::Clock;
+
+use self::state::{Id, State};
+use crate::message::{Delivery, Publish};
+use crate::topology::{Exchange, Queue};
+use crate::{
+    Acks, Broker, ConnectError, ConsumeError, ConsumeOptions, Consumer, Declared, Lost, PublishError, QueueStatus,
+    Session,
+};
+
+/// A broker in memory. Clones are the same broker.
+#[derive(Clone)]
+pub struct MemoryBroker {
+    state: Arc<Mutex<State>>,
+    clock: Clock,
+    login: Arc<str>,
+}
+
+impl MemoryBroker {
+    /// An empty broker whose messages expire by `clock`.
+    pub fn new(clock: Clock) -> Self {
+        Self { state: Arc::default(), clock, login: "memory".into() }
+    }
+
+    /// Ends every connection, as a broker that restarts does. Durable queues and what is in them stay.
+    pub fn disconnect(&self) {
+        let sessions: BTreeSet<Id> = lock(&self.state).sessions();
+        for session in sessions {
+            lock(&self.state).end_session(session, "the broker restarted", &self.clock);
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Broker for MemoryBroker {
+    type Session = MemorySession;
+
+    async fn connect(&self) -> Result<MemorySession, ConnectError> {
+        let (id, closed) = lock(&self.state).begin_session();
+        Ok(MemorySession(Arc::new(Inner { id, closed, broker: self.clone() })))
+    }
+
+    fn address(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn login(&self) -> String {
+        self.login.as_ref().to_owned()
+    }
+}
+
+/// A connection to a broker in memory.
+#[derive(Clone)]
+pub struct MemorySession(Arc<Inner>);
+
+struct Inner {
+    id: Id,
+    closed: watch::Receiver<Option<String>>,
+    broker: MemoryBroker,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        lock(&self.broker.state).end_session(self.id, "the connection was closed", &self.broker.clock);
+    }
+}
+
+impl MemorySession {
+    /// The state, while this session is open.
+    fn open(&self) -> Result<MutexGuard<'_, State>, Lost> {
+        match self.0.closed.borrow().as_ref() {
+            Some(reason) => Err(Lost::Connection(reason.clone())),
+            None => Ok(lock(&self.0.broker.state)),
+        }
+    }
+}
+
+impl Session for MemorySession {
+    type Consumer = MemoryConsumer;
+
+    async fn declare_exchange(&self, exchange: &Exchange) -> Result<Declared, Lost> {
+        Ok(self.open()?.declare_exchange(exchange))
+    }
+
+    async fn exchange_exists(&self, name: &str) -> Result<bool, Lost> {
+        Ok(self.open()?.exchange_exists(name))
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<Declared, Lost> {
+        Ok(self.open()?.declare_queue(queue, self.0.id))
+    }
+
+    async fn queue_status(&self, name: &str) -> Result<Option<QueueStatus>, Lost> {
+        Ok(self.open()?.queue_status(name))
+    }
+
+    async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
+        self.open()?.bind(queue, exchange, key)
+    }
+
+    async fn unbind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
+        self.open()?.unbind(queue, exchange, key);
+        Ok(())
+    }
+
+    async fn publish(&self, publish: Publish<'_>) -> Result<(), PublishError> {
+        // A real broker is never answered within the same poll; neither may code rely on it here.
+        tokio::task::yield_now().await;
+        self.open()?.publish(publish, &self.0.broker.clock)
+    }
+
+    fn notify(&self, publish: Publish<'_>) -> bool {
+        let Ok(mut state) = self.open() else { return false };
+        // Nobody waits for a notice, so nobody hears that no queue took it.
+        let _ = state.publish(publish, &self.0.broker.clock);
+        true
+    }
+
+    async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<MemoryConsumer, ConsumeError> {
+        let (id, deliveries) = self.open()?.consume(queue, options, self.0.id, &self.0.broker.clock)?;
+        let acks = MemoryAcks { id, broker: self.0.broker.clone(), closed: self.0.closed.clone() };
+        Ok(MemoryConsumer { deliveries, acks })
+    }
+
+    async fn closed(&self) -> String {
+        let mut closed = self.0.closed.clone();
+        let reason = closed.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_else(|| "the broker is gone".to_owned())
+    }
+
+    fn blocked(&self) -> Option<String> {
+        None
+    }
+
+    async fn close(&self) {
+        lock(&self.0.broker.state).end_session(self.0.id, "the connection was closed", &self.0.broker.clock);
+    }
+}
+
+/// A consumer of one queue in memory.
+pub struct MemoryConsumer {
+    deliveries: mpsc::UnboundedReceiver<Delivery>,
+    acks: MemoryAcks,
+}
+
+/// Acknowledges what one consumer was given.
+#[derive(Clone)]
+pub struct MemoryAcks {
+    id: Id,
+    broker: MemoryBroker,
+    closed: watch::Receiver<Option<String>>,
+}
+
+impl Drop for MemoryConsumer {
+    fn drop(&mut self) {
+        lock(&self.acks.broker.state).end_consumer(self.acks.id, &self.acks.broker.clock);
+    }
+}
+
+impl Consumer for MemoryConsumer {
+    type Acks = MemoryAcks;
+
+    async fn next(&mut self) -> Option<Delivery> {
+        self.deliveries.recv().await
+    }
+
+    fn acks(&self) -> MemoryAcks {
+        self.acks.clone()
+    }
+
+    async fn close(self) {
+        // Dropping it is closing it.
+    }
+}
+
+impl Acks for MemoryAcks {
+    async fn ack(&self, tags: &[u64]) -> Result<(), Lost> {
+        if let Some(reason) = self.closed.borrow().as_ref() {
+            return Err(Lost::Connection(reason.clone()));
+        }
+        lock(&self.broker.state).ack(self.id, tags, &self.broker.clock)
+    }
+}
