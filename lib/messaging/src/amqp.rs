@@ -16,6 +16,8 @@ use std::time::Duration;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Connection, ConnectionProperties};
+use url::Url;
+use vogeler_process::Secret;
 
 pub use connection::AmqpSession;
 pub use consume::{AmqpAcks, AmqpConsumer};
@@ -36,13 +38,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct AmqpSettings {
     /// `amqp://host:port/vhost` or `amqps://…`, without a password.
-    pub url: url::Url,
+    pub url: Url,
     /// The virtual host, where the URL names none.
     pub vhost: Option<String>,
     /// The login.
     pub username: String,
     /// Its password.
-    pub password: String,
+    pub password: Secret,
     /// Certificates (PEM) to trust beside the system's.
     pub ca_file: Option<PathBuf>,
     /// What the broker's list of connections calls this one.
@@ -80,7 +82,7 @@ impl AmqpBroker {
             authority: AMQPAuthority {
                 userinfo: AMQPUserInfo {
                     username: self.settings.username.clone(),
-                    password: self.settings.password.clone(),
+                    password: self.settings.password.reveal().to_owned(),
                 },
                 host: url.host_str().ok_or("it names no host")?.trim_matches(['[', ']']).to_owned(),
                 port,

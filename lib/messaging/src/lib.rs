@@ -10,6 +10,7 @@
 pub mod amqp;
 mod backoff;
 mod broker;
+pub mod config;
 pub mod memory;
 mod message;
 pub mod topology;

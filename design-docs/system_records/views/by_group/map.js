@@ -1,0 +1,21 @@
+// Which nodes are in a group, as their clients last said.
+//   ?reduce=false&key="web"          one row a node
+//   ?group=true                      every group, and how many nodes it has
+function (doc) {
+  if (doc.doc_type !== 'SystemRecord') {
+    return;
+  }
+  var client = doc.vogeler && doc.vogeler.client;
+  var groups = client && client.groups;
+  if (!Array.isArray(groups)) {
+    return;
+  }
+  var seen = {};
+  groups.forEach(function (group) {
+    // The prefix keeps a group apart from what every object inherits.
+    if (typeof group === 'string' && !seen['=' + group]) {
+      seen['=' + group] = true;
+      emit(group, null);
+    }
+  });
+}

@@ -1,0 +1,114 @@
+//! The section `store` of the configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use vogeler_process::address::BadAddress;
+use vogeler_process::{Address, Flag, Secret};
+
+use crate::couch::{Couch, CouchSettings, NoCouch};
+
+/// Where the database is, and who we are there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoreSection {
+    /// `http://host:5984`, `https://…` or `couch://…`; a path names the database.
+    pub url: String,
+    /// The database, where the URL names none.
+    pub database: String,
+    /// The login.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// A file that holds nothing but the password.
+    pub password_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:5984".into(),
+            database: "system_records".into(),
+            username: None,
+            password: None,
+            password_file: None,
+            ca_file: None,
+        }
+    }
+}
+
+/// Flags that say where the database is.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct StoreFlags {
+    /// The CouchDB to use, as http://host:5984 or http://host:5984/database
+    ///
+    /// Also host, host:port and couch://host. It may name a login, never a password: that goes into store.password of
+    /// the configuration file, a file named by store.password_file, or VOGELER_STORE_PASSWORD.
+    #[arg(long = "dbhost", visible_alias = "couchdb-url", value_name = "URL", global = true)]
+    pub dbhost: Option<String>,
+}
+
+impl StoreFlags {
+    /// The flags that were given.
+    pub fn flags(&self) -> impl Iterator<Item = Flag> {
+        Flag::given("store.url", "--dbhost", self.dbhost.clone()).into_iter()
+    }
+}
+
+/// Why the section cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadStoreSection {
+    /// The URL is none.
+    #[error("store.url")]
+    Url(#[from] BadAddress),
+    /// The password file cannot be read.
+    #[error("cannot read store.password_file {}", path.display())]
+    PasswordFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no client for it.
+    #[error(transparent)]
+    Couch(#[from] NoCouch),
+}
+
+impl StoreSection {
+    /// The database that the section names. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// What [`BadStoreSection`] lists.
+    pub fn couch(&self) -> Result<Couch, BadStoreSection> {
+        let text = match self.url.strip_prefix("couch://") {
+            Some(rest) => format!("http://{rest}"),
+            None => self.url.clone(),
+        };
+        let address = Address::parse(&text, &["http", "https"])?;
+        let password = match (&self.password, &self.password_file) {
+            (Some(password), _) => Some(password.clone()),
+            (None, Some(path)) => {
+                let unreadable = |source| BadStoreSection::PasswordFile { path: path.clone(), source };
+                Some(Secret::from_file(path).map_err(unreadable)?)
+            }
+            (None, None) => address.password().cloned(),
+        };
+        let path = address.url().path().trim_matches('/').to_owned();
+        let (prefix, database) = match path.rsplit_once('/') {
+            _ if path.is_empty() => (String::new(), self.database.clone()),
+            Some((prefix, database)) => (format!("/{prefix}"), database.to_owned()),
+            None => (String::new(), path),
+        };
+        let settings = CouchSettings {
+            url: address.url().clone(),
+            prefix,
+            database,
+            username: self.username.clone().or_else(|| address.username()),
+            password,
+            ca_file: self.ca_file.clone(),
+        };
+        Ok(Couch::new(settings)?)
+    }
+}

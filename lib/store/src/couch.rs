@@ -1,0 +1,114 @@
+//! CouchDB over HTTP.
+//!
+//! Start at [`Couch`]. couch_rs knows the address and builds requests; bodies, time-outs, the HTTP
+//! status and every row of an answer are handled here, because the library's own calls pair rows by
+//! position and do not look at the status. [`bulk`](self) is the hot path.
+
+mod bulk;
+mod client;
+mod design;
+mod query;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use reqwest::Url;
+use vogeler_process::Secret;
+use vogeler_protocol::NodeName;
+
+pub use query::ViewRow;
+
+use crate::design_docs::DesignDoc;
+use crate::{Fate, KnownNode, PutError, Row, Store, StoreError, Synced};
+
+/// Where a CouchDB is and who we are there.
+#[derive(Debug, Clone)]
+pub struct CouchSettings {
+    /// The server.
+    pub url: Url,
+    /// What a proxy puts before every path; empty, or `/…`.
+    pub prefix: String,
+    /// The database.
+    pub database: String,
+    /// The login; none for a server that needs none.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// Certificates (PEM) to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Why there is no client for that CouchDB.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCouch {
+    /// The CA file cannot be read.
+    #[error("cannot read store.ca_file {}", path.display())]
+    CaFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The HTTP client cannot be made of these settings.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(String),
+}
+
+/// One database of a CouchDB. Clones share connections.
+#[derive(Clone)]
+pub struct Couch(Arc<Inner>);
+
+struct Inner {
+    client: couch_rs::Client,
+    /// The client that trusts a CA of one's own; couch_rs makes its own and takes none.
+    own_ca: Option<reqwest::Client>,
+    /// `/prefix/database`, percent-encoded.
+    path: String,
+    prefix: String,
+    address: String,
+    requests: AtomicU64,
+}
+
+impl Couch {
+    /// How many HTTP requests were sent so far.
+    pub fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::Relaxed)
+    }
+
+    /// Where the database is, without secrets.
+    pub fn address(&self) -> &str {
+        &self.0.address
+    }
+}
+
+impl Store for Couch {
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.probe_database().await
+    }
+
+    async fn describe(&self) -> Result<String, StoreError> {
+        self.server().await
+    }
+
+    async fn create(&self) -> Result<bool, StoreError> {
+        self.create_database().await
+    }
+
+    async fn fetch(&self, ids: &[NodeName]) -> Result<Vec<Option<String>>, StoreError> {
+        self.all_docs(ids).await
+    }
+
+    async fn put(&self, rows: &[Row]) -> Result<Vec<Fate>, PutError> {
+        self.bulk_docs(rows).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
+        self.known_nodes().await
+    }
+
+    async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {
+        self.sync(doc).await
+    }
+}

@@ -1,0 +1,130 @@
+//! Records in this process, for tests and simulation, with CouchDB's revisions and conflicts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use vogeler_protocol::{NodeName, Timestamp};
+
+use crate::design_docs::DesignDoc;
+use crate::{Fate, KnownNode, PutError, Row, Store, StoreError, Synced};
+
+/// A database in memory. Clones are the same database. Views are not run here.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Option<Database>>>);
+
+#[derive(Debug, Default)]
+struct Database {
+    documents: BTreeMap<String, Document>,
+    designs: BTreeMap<String, Value>,
+}
+
+#[derive(Debug)]
+struct Document {
+    generation: u64,
+    /// None once it is deleted; a revision outlives its document.
+    value: Option<Value>,
+}
+
+impl Document {
+    fn rev(&self) -> String {
+        format!("{}-memory", self.generation)
+    }
+}
+
+impl MemoryStore {
+    /// A database that exists already.
+    pub fn created() -> Self {
+        Self(Arc::new(Mutex::new(Some(Database::default()))))
+    }
+
+    /// Deletes one document, as a person in Fauxton may.
+    pub fn delete(&self, id: &NodeName) {
+        if let Some(document) = self.lock().as_mut().and_then(|db| db.documents.get_mut(id.as_str())) {
+            document.generation += 1;
+            document.value = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Database>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Database) -> T) -> Result<T, StoreError> {
+        self.lock().as_mut().map(act).ok_or_else(|| StoreError::Missing { address: "memory".to_owned() })
+    }
+}
+
+impl Database {
+    fn put(&mut self, row: &Row) -> Fate {
+        let Ok(Value::Object(mut value)) = serde_json::from_slice(&row.document) else {
+            return Fate::Failed { error: "bad_request".into(), reason: "the document is no JSON object".into() };
+        };
+        let rev = value.remove("_rev").and_then(|rev| rev.as_str().map(str::to_owned));
+        let stands = self.documents.get(row.id.as_str());
+        let expected = stands.filter(|document| document.value.is_some()).map(Document::rev);
+        if rev != expected {
+            return Fate::Conflict;
+        }
+        let generation = stands.map_or(1, |document| document.generation + 1);
+        let document = Document { generation, value: Some(value.into()) };
+        let rev = document.rev();
+        self.documents.insert(row.id.to_string(), document);
+        Fate::Stored { rev }
+    }
+
+    fn get(&self, id: &str) -> Option<String> {
+        let document = self.documents.get(id)?;
+        let mut value = document.value.clone()?;
+        value["_rev"] = document.rev().into();
+        Some(value.to_string())
+    }
+}
+
+impl Store for MemoryStore {
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.with(|_| ())
+    }
+
+    async fn describe(&self) -> Result<String, StoreError> {
+        Ok("memory".to_owned())
+    }
+
+    async fn create(&self) -> Result<bool, StoreError> {
+        let mut database = self.lock();
+        let new = database.is_none();
+        database.get_or_insert_default();
+        Ok(new)
+    }
+
+    async fn fetch(&self, ids: &[NodeName]) -> Result<Vec<Option<String>>, StoreError> {
+        self.with(|db| ids.iter().map(|id| db.get(id.as_str())).collect())
+    }
+
+    async fn put(&self, rows: &[Row]) -> Result<Vec<Fate>, PutError> {
+        // A database is never written to within the same poll; nobody may rely on it here.
+        tokio::task::yield_now().await;
+        Ok(self.with(|db| rows.iter().map(|row| db.put(row)).collect())?)
+    }
+
+    async fn nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
+        let seen = |(id, document): (&String, &Document)| {
+            let updated_at: Option<Timestamp> =
+                serde_json::from_value(document.value.as_ref()?.get("updated_at")?.clone()).ok();
+            Some(KnownNode { node: id.parse().ok()?, updated_at })
+        };
+        self.with(|db| db.documents.iter().filter_map(seen).collect())
+    }
+
+    async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {
+        self.with(|db| {
+            let document = doc.to_document();
+            let before = db.designs.insert(doc.name().to_owned(), document.clone());
+            match before {
+                None => Synced::Created,
+                Some(before) if before == document => Synced::Unchanged,
+                Some(_) => Synced::Updated,
+            }
+        })
+    }
+}

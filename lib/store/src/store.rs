@@ -1,0 +1,155 @@
+//! The trait that programs are written against.
+
+use std::future::Future;
+
+use vogeler_protocol::{NodeName, Timestamp};
+
+use crate::design_docs::DesignDoc;
+
+/// A database of records.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// Asks the database whether it is there, by its cheapest read.
+    fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What the database calls itself, with its version.
+    fn describe(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
+
+    /// Creates the database if it is not there; true if it was not.
+    fn create(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The documents of these ids, in their order; none where there is none, or a deleted one.
+    fn fetch(&self, ids: &[NodeName]) -> impl Future<Output = Result<Vec<Option<String>>, StoreError>> + Send;
+
+    /// Writes a batch of documents, each with the revision it was read at, and says each one's
+    /// fate, in order. Not atomic: some may be stored although others are not.
+    fn put(&self, rows: &[Row]) -> impl Future<Output = Result<Vec<Fate>, PutError>> + Send;
+
+    /// Every node that has a record.
+    fn nodes(&self) -> impl Future<Output = Result<Vec<KnownNode>, StoreError>> + Send;
+
+    /// Brings a design document to what `doc` says. Readers of its views never wait for an index:
+    /// it is built under another name first.
+    fn sync_design(&self, doc: &DesignDoc) -> impl Future<Output = Result<Synced, StoreError>> + Send;
+}
+
+/// One document to write.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its id.
+    pub id: NodeName,
+    /// The whole document as JSON, `_id` and, if it is not new, `_rev` included.
+    pub document: Vec<u8>,
+}
+
+/// What became of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is committed; this is its revision now.
+    Stored {
+        /// The new revision.
+        rev: String,
+    },
+    /// Somebody else has written it since it was read.
+    Conflict,
+    /// A validation function of the database refused it.
+    Forbidden {
+        /// In these words.
+        reason: String,
+    },
+    /// Something else was wrong with it.
+    Failed {
+        /// The database's name for it.
+        error: String,
+        /// The database's words.
+        reason: String,
+    },
+}
+
+/// A node that has a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownNode {
+    /// Its name.
+    pub node: NodeName,
+    /// When it was last heard of; none where the database cannot say.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// What became of a design document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synced {
+    /// It is new.
+    Created,
+    /// It was there and has changed.
+    Updated,
+    /// It was there already, as it is.
+    Unchanged,
+}
+
+/// Why the database did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or is too busy to answer.
+    #[error("the database at {address} is away: {reason}")]
+    Away {
+        /// Where.
+        address: String,
+        /// In which way.
+        reason: String,
+    },
+    /// Wrong login, or no right to the database.
+    #[error("the database at {address} refuses this login: {reason}")]
+    Denied {
+        /// Where.
+        address: String,
+        /// Its words.
+        reason: String,
+    },
+    /// The server is there, the database is not.
+    #[error("there is no database at {address}; run vogeler-server setup")]
+    Missing {
+        /// Where.
+        address: String,
+    },
+    /// It answered that the request was wrong, or that it failed over it.
+    #[error("the database at {address} answered {status}: {reason}")]
+    Refused {
+        /// Where.
+        address: String,
+        /// The HTTP status.
+        status: u16,
+        /// Its words.
+        reason: String,
+    },
+    /// What it answered cannot be understood.
+    #[error("the database at {address} answered what cannot be understood: {reason}")]
+    Garbled {
+        /// Where.
+        address: String,
+        /// In which way.
+        reason: String,
+    },
+}
+
+/// Why a whole batch was not written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PutError {
+    /// A document is larger than the database takes; nothing of the batch is stored.
+    #[error("a document is larger than the database takes: {reason}")]
+    TooLarge {
+        /// The first culprit, where the database names it.
+        id: Option<String>,
+        /// The database's words.
+        reason: String,
+    },
+    /// The batch was refused for one of its documents, which is not named; nothing of it is stored.
+    #[error("the database refused the batch with {status}: {reason}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The database's words.
+        reason: String,
+    },
+    /// The database is away, or was while it answered; some rows may be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
