@@ -47,7 +47,7 @@ impl Couch {
         if !answer.status.is_success() {
             return Err(self.failure(&answer));
         }
-        let parsed: AllDocs<'_> = serde_json::from_str(&answer.body).map_err(|error| self.garbled(error))?;
+        let parsed: AllDocs<'_> = serde_json::from_str(&answer.body).map_err(|error| self.garbled(&error))?;
         let mut found: HashMap<String, String> = HashMap::new();
         for row in parsed.rows {
             // A missing document has no id, a deleted one no document.
@@ -84,7 +84,7 @@ impl Couch {
                 error => error.into(),
             });
         }
-        let fates: Vec<BulkRow> = serde_json::from_str(&answer.body).map_err(|error| self.garbled(error))?;
+        let fates: Vec<BulkRow> = serde_json::from_str(&answer.body).map_err(|error| self.garbled(&error))?;
         self.pair(rows, fates)
     }
 
@@ -97,7 +97,7 @@ impl Couch {
         let mut nameless = nameless.into_iter();
         let fates = rows.iter().map(|row| named.remove(row.id.as_str()).or_else(|| nameless.next()).map(fate));
         let fates: Option<Vec<Fate>> = fates.collect();
-        fates.ok_or_else(|| self.garbled("it says nothing of some of the documents").into())
+        fates.ok_or_else(|| self.garbled(&"it says nothing of some of the documents").into())
     }
 }
 

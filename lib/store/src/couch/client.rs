@@ -11,6 +11,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use vogeler_process::Secret;
 
 use super::{Couch, CouchSettings, Inner, NoCouch};
 use crate::StoreError;
@@ -48,7 +49,7 @@ impl Couch {
         // A second call finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let own_ca = settings.ca_file.is_some().then(|| own_client(&settings)).transpose()?;
-        let password = settings.password.as_ref().map(|password| password.reveal());
+        let password = settings.password.as_ref().map(Secret::reveal);
         let mut bare = settings.url.clone();
         // Both only fail on a URL that can have no login.
         let _ = bare.set_username("");
@@ -121,7 +122,7 @@ impl Couch {
         }
     }
 
-    pub(super) fn garbled(&self, reason: impl ToString) -> StoreError {
+    pub(super) fn garbled(&self, reason: &dyn ToString) -> StoreError {
         StoreError::Garbled { address: self.0.address.clone(), reason: reason.to_string() }
     }
 
@@ -131,7 +132,7 @@ impl Couch {
         if !answer.status.is_success() {
             return Err(self.failure(&answer));
         }
-        serde_json::from_str(&answer.body).map_err(|error| self.garbled(error))
+        serde_json::from_str(&answer.body).map_err(|error| self.garbled(&error))
     }
 
     pub(super) async fn probe_database(&self) -> Result<(), StoreError> {

@@ -55,7 +55,7 @@ impl Couch {
     async fn read_design(&self, name: &str) -> Result<Option<Value>, StoreError> {
         let answer = self.send(self.request(Method::GET, &format!("/_design/{}", segment(name)), &[]), None).await?;
         match answer.status.as_u16() {
-            200 => serde_json::from_str(&answer.body).map(Some).map_err(|error| self.garbled(error)),
+            200 => serde_json::from_str(&answer.body).map(Some).map_err(|error| self.garbled(&error)),
             // That the database itself is missing shows at the write that follows.
             404 => Ok(None),
             _ => Err(self.failure(&answer)),

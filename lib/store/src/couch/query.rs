@@ -38,7 +38,7 @@ impl Couch {
         if !answer.status.is_success() {
             return Err(self.failure(&answer));
         }
-        let rows: Rows = serde_json::from_str(&answer.body).map_err(|error| self.garbled(error))?;
+        let rows: Rows = serde_json::from_str(&answer.body).map_err(|error| self.garbled(&error))?;
         Ok(rows.rows)
     }
 

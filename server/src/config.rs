@@ -1,0 +1,71 @@
+//! The section `server` of the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use vogeler_process::duration;
+use vogeler_process::logging::LogLevel;
+
+/// What can be set of the server. The defaults are meant to be right.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerSection {
+    /// Where the design documents are that `setup` loads.
+    pub design_docs: PathBuf,
+    /// How many batches may be on their way to the database at once.
+    pub workers: usize,
+    /// Most rows of one batch.
+    pub batch_rows: usize,
+    /// Most bytes of one batch.
+    pub batch_bytes: usize,
+    /// How long a batch waits for more.
+    #[serde(with = "duration")]
+    pub linger: Duration,
+    /// Most deliveries that are held at once, whatever their size.
+    pub prefetch: u16,
+    /// How many bytes of deliveries the server aims to hold; large results shrink the prefetch.
+    pub held_bytes: usize,
+    /// How many bytes of recent records are kept in memory.
+    pub cache_bytes: usize,
+    /// How many bytes of results the broker keeps while the server is away.
+    pub queue_max_bytes: u64,
+    /// Whether a result has to come with the broker login of its node.
+    pub identity: Identity,
+    /// What that login is; `{node}` stands for the node's name.
+    pub identity_login: String,
+    /// How long TERM waits for what was begun.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    /// How much the server says.
+    pub loglevel: LogLevel,
+}
+
+/// What vouches for the node that a result names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// Nothing: whoever may publish results may publish them for any node.
+    None,
+    /// The login that the broker validated (`user_id`).
+    Login,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            design_docs: "/usr/share/vogeler/design-docs".into(),
+            workers: 2,
+            batch_rows: 500,
+            batch_bytes: 8 << 20,
+            linger: Duration::from_millis(5),
+            prefetch: 2000,
+            held_bytes: 64 << 20,
+            cache_bytes: 64 << 20,
+            queue_max_bytes: 8 << 30,
+            identity: Identity::None,
+            identity_login: "{node}".into(),
+            drain: Duration::from_secs(20),
+            loglevel: LogLevel::Info,
+        }
+    }
+}

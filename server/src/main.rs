@@ -1,0 +1,67 @@
+//! `vogeler-server`: parses flags, wires, prints what went wrong once and exits.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tracing::warn;
+use vogeler_messaging::{Broker, Topology};
+use vogeler_process::signals::StopSignals;
+use vogeler_process::{exit, logging};
+use vogeler_protocol::{Clock, Random};
+use vogeler_server::cli::{Action, Cli, Loaded};
+use vogeler_server::{check, run, setup};
+use vogeler_store::design_docs;
+
+fn main() -> ExitCode {
+    match exit::parse_flags::<Cli>() {
+        Ok(cli) => exit::report("vogeler-server", start(cli)),
+        Err(status) => status,
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    let loaded = cli.flags.load()?;
+    logging::start(loaded.loglevel());
+    for notice in loaded.settings.notices() {
+        warn!("{notice}");
+    }
+    let action = match (cli.action, cli.load) {
+        (_, Some(dir)) => Action::Load { dir },
+        (action, None) => action.unwrap_or(Action::Run),
+    };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(act(action, loaded))
+}
+
+#[allow(clippy::print_stdout, reason = "what a person asked to see")]
+async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let Loaded { settings, broker, store, server } = loaded;
+    let topology = Topology { results_max_bytes: server.queue_max_bytes, ..broker.topology() };
+    let (broker, store) = (broker.amqp("vogeler-server")?, store.couch()?);
+    let say = |line: String| println!("{line}");
+    match action {
+        Action::Config => print!("{}", settings.describe()),
+        Action::Load { dir } => setup::sync(&store, &read(&dir)?, say).await?,
+        Action::Setup => {
+            let session = broker.connect().await?;
+            setup::run(&session, &topology, &store, &server.design_docs, say).await?;
+        }
+        Action::Check => {
+            let findings = check::check(&broker, &topology, &store, &server).await;
+            findings.iter().for_each(|finding| println!("{finding}"));
+            return Ok(ExitCode::from(u8::from(findings.iter().any(|finding| !finding.good))));
+        }
+        Action::Run => {
+            let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+            let (clock, random) = (Clock::system(), Random::from_system());
+            let parts = run::Parts { broker, store, topology, config: server, clock, random };
+            run::run(parts, async move { signals.recv().await }).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(dir: &Path) -> anyhow::Result<Vec<design_docs::DesignDoc>> {
+    design_docs::read_all(dir).context("nothing was loaded")
+}

@@ -1,0 +1,374 @@
+//! Keeps the server running: database first, then the broker, then one consumer at a time.
+//!
+//! Start at [`run`]. A [`Tenure`] is the life of one consumer: it ends when the program is to
+//! stop, when a connection is lost, when the database stays away, or when the prefetch no longer
+//! fits the size of what comes.
+
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use vogeler_messaging::{Backoff, Broker, ConnectError, ConsumeOptions, Consumer, Delivery, Session, Topology};
+use vogeler_protocol::{Clock, Random};
+use vogeler_store::{Store, StoreError};
+
+use crate::batch::{Batches, Limits};
+use crate::config::ServerSection;
+use crate::health::Health;
+use crate::intake::{Incoming, Intake};
+use crate::records::Records;
+use crate::settle::Settler;
+use crate::setup;
+use crate::worker::{GivenUp, Worker};
+
+/// After so long without the database the deliveries go back to the broker.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The prefetch to begin with: at 6 MiB a message, the most that there can be, 192 MiB.
+const FIRST_PREFETCH: u16 = 32;
+
+/// The least that is useful: a batch of large results for each worker.
+const LEAST_PREFETCH: u16 = 8;
+
+/// A delivery is held as the body, as the data cut out of it and as part of the next request.
+const COPIES: usize = 3;
+
+/// The parts that a server is made of.
+#[derive(Clone)]
+pub struct Parts<B, St> {
+    /// The broker.
+    pub broker: B,
+    /// The database.
+    pub store: St,
+    /// Names of exchanges and queues.
+    pub topology: Topology,
+    /// Limits.
+    pub config: ServerSection,
+    /// The wall clock.
+    pub clock: Clock,
+    /// For waits and identifiers.
+    pub random: Random,
+}
+
+/// Serves until `stop` resolves, then finishes what was begun.
+///
+/// # Errors
+/// A configuration that no waiting will mend. A broker or database that is away is waited for.
+pub async fn run<B: Broker, St: Store>(parts: Parts<B, St>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let stopping = CancellationToken::new();
+    let serving = serve(&parts, &stopping);
+    tokio::pin!(serving, stop);
+    tokio::select! {
+        biased;
+        () = &mut stop => {}
+        ended = &mut serving => return ended,
+    }
+    stopping.cancel();
+    if tokio::time::timeout(parts.config.drain, &mut serving).await.is_err() {
+        warn!(
+            seconds = parts.config.drain.as_secs(),
+            "not everything was settled in time; the rest stays in the queue"
+        );
+    }
+    Ok(())
+}
+
+/// How a tenure ended.
+enum End {
+    /// The program is to stop.
+    Stopped,
+    /// A connection was lost.
+    Lost(String),
+    /// The database stayed away.
+    Patience,
+    /// Another prefetch fits better.
+    Resize(u16),
+}
+
+async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &CancellationToken) -> anyhow::Result<()> {
+    let health = Health::new(parts.clock.clone());
+    let mut prefetch = FIRST_PREFETCH.min(parts.config.prefetch);
+    while !stopping.is_cancelled() {
+        let Some(()) = stopping.run_until_cancelled(wait_for_store(parts, &health)).await else { return Ok(()) };
+        let connected = stopping.run_until_cancelled(connect(parts)).await;
+        let Some(sessions) = connected.transpose()? else { return Ok(()) };
+        loop {
+            match (Tenure { parts, sessions: &sessions, health: &health, prefetch }).run(stopping).await {
+                End::Stopped => return goodbye(sessions).await,
+                End::Resize(fits) => prefetch = fits,
+                End::Patience => {
+                    error!("the database has been away for long; the broker keeps the results until it is back");
+                    break;
+                }
+                End::Lost(reason) => {
+                    warn!(reason, "the connection to the broker was lost; connecting again");
+                    break;
+                }
+            }
+        }
+        goodbye(sessions).await?;
+    }
+    Ok(())
+}
+
+/// Two connections: while the broker blocks one that publishes, the other still acknowledges.
+struct Sessions<S> {
+    consuming: S,
+    publishing: S,
+}
+
+async fn goodbye<S: Session>(sessions: Sessions<S>) -> anyhow::Result<()> {
+    sessions.consuming.close().await;
+    sessions.publishing.close().await;
+    Ok(())
+}
+
+/// Returns when the database answers; nothing is consumed before.
+async fn wait_for_store<B: Broker, St: Store>(parts: &Parts<B, St>, health: &Health) {
+    let mut backoff = Backoff::new(parts.random.clone(), Duration::from_secs(1), Duration::from_secs(30));
+    while let Err(reason) = parts.store.probe().await {
+        health.away(&reason);
+        let slow = matches!(reason, StoreError::Denied { .. } | StoreError::Missing { .. });
+        let wait = backoff.next_wait().max(Duration::from_secs(if slow { 5 } else { 0 }));
+        tokio::time::sleep(wait).await;
+    }
+    health.back();
+}
+
+async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>) -> anyhow::Result<Sessions<B::Session>> {
+    let mut backoff = Backoff::new(parts.random.clone(), Duration::from_millis(500), Duration::from_secs(30));
+    let mut told = false;
+    loop {
+        let attempt = async {
+            let sessions =
+                Sessions { consuming: parts.broker.connect().await?, publishing: parts.broker.connect().await? };
+            anyhow::Ok(sessions)
+        };
+        let reason = match attempt.await {
+            Ok(sessions) => match setup::declare(&sessions.publishing, &parts.topology).await {
+                Ok(notices) => {
+                    for notice in notices {
+                        warn!("{notice}");
+                    }
+                    info!(broker = parts.broker.address(), "connected");
+                    return Ok(sessions);
+                }
+                Err(reason) => anyhow::Error::new(reason).context("cannot declare exchanges and queues"),
+            },
+            Err(reason) => {
+                if let Some(error @ ConnectError::Configuration { .. }) = reason.downcast_ref() {
+                    return Err(anyhow::Error::msg(error.to_string())).context("cannot start");
+                }
+                reason
+            }
+        };
+        if !told {
+            warn!(reason = format!("{reason:#}"), "waiting for the broker");
+            told = true;
+        }
+        tokio::time::sleep(backoff.next_wait()).await;
+    }
+}
+
+struct Tenure<'a, B: Broker, St> {
+    parts: &'a Parts<B, St>,
+    sessions: &'a Sessions<B::Session>,
+    health: &'a Health,
+    prefetch: u16,
+}
+
+impl<B: Broker, St: Store> Tenure<'_, B, St> {
+    async fn run(&self, stopping: &CancellationToken) -> End {
+        let queue = self.parts.topology.results_queue().name;
+        let options = ConsumeOptions { prefetch: self.prefetch, exclusive: false };
+        let mut consumer = match self.sessions.consuming.consume(&queue, options).await {
+            Ok(consumer) => consumer,
+            Err(reason) => {
+                tokio::time::sleep(self.parts.random.up_to(Duration::from_secs(5))).await;
+                return End::Lost(reason.to_string());
+            }
+        };
+        info!(queue, prefetch = self.prefetch, "consuming");
+        let settler = Settler::new(
+            self.sessions.publishing.clone(),
+            consumer.acks(),
+            self.parts.topology.clone(),
+            self.parts.clock.clone(),
+            self.parts.random.clone(),
+        );
+        let give_up = CancellationToken::new();
+        let mut workers = JoinSet::new();
+        let lanes = self.start_workers(&mut workers, &settler, &give_up);
+        let end = self.take(&mut consumer, &lanes, &settler, stopping).await;
+        // No lane, no more work: the workers finish what they have and end.
+        drop(lanes);
+        match end {
+            End::Stopped | End::Resize(_) => {
+                while let Some(ended) = workers.join_next().await {
+                    log_end(ended);
+                }
+                settler.finish().await;
+            }
+            End::Lost(_) | End::Patience => {
+                give_up.cancel();
+                while let Some(ended) = workers.join_next().await {
+                    log_end(ended);
+                }
+            }
+        }
+        consumer.close().await;
+        end
+    }
+
+    fn start_workers(
+        &self,
+        workers: &mut JoinSet<Result<(), GivenUp>>,
+        settler: &Settler<B::Session, <<B::Session as Session>::Consumer as Consumer>::Acks>,
+        give_up: &CancellationToken,
+    ) -> Vec<mpsc::UnboundedSender<Incoming>> {
+        let config = &self.parts.config;
+        let limits = Limits { rows: config.batch_rows, bytes: config.batch_bytes, linger: config.linger };
+        let count = config.workers.max(1);
+        let lane = |_| {
+            // Unbounded, but never longer than the prefetch.
+            let (lane, incoming) = mpsc::unbounded_channel();
+            let worker = Worker {
+                store: self.parts.store.clone(),
+                settler: settler.clone(),
+                records: Records::new(config.cache_bytes / count),
+                health: self.health.clone(),
+                give_up: give_up.clone(),
+                clock: self.parts.clock.clone(),
+                random: self.parts.random.clone(),
+            };
+            workers.spawn(worker.run(Batches::new(incoming, limits)));
+            lane
+        };
+        (0..count).map(lane).collect()
+    }
+
+    /// Hands deliveries to the workers until something ends it.
+    async fn take(
+        &self,
+        consumer: &mut <B::Session as Session>::Consumer,
+        lanes: &[mpsc::UnboundedSender<Incoming>],
+        settler: &Settler<B::Session, <<B::Session as Session>::Consumer as Consumer>::Acks>,
+        stopping: &CancellationToken,
+    ) -> End {
+        let intake = Intake::new(&self.parts.config, self.parts.clock.clone());
+        let mut sizes = Sizes::new(&self.parts.config, self.prefetch);
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let lost = async {
+            tokio::select! {
+                biased;
+                reason = self.sessions.consuming.closed() => reason,
+                reason = self.sessions.publishing.closed() => reason,
+            }
+        };
+        tokio::pin!(lost);
+        loop {
+            let delivery: Delivery = tokio::select! {
+                biased;
+                () = stopping.cancelled() => return End::Stopped,
+                reason = &mut lost => return End::Lost(reason),
+                _ = tick.tick() => {
+                    if self.health.away_for().is_some_and(|away| away > PATIENCE) {
+                        return End::Patience;
+                    }
+                    continue;
+                }
+                next = consumer.next() => match next {
+                    Some(delivery) => delivery,
+                    None => return End::Lost("the broker closed the channel".to_owned()),
+                },
+            };
+            sizes.note(delivery.message.body.len());
+            match intake.read(delivery) {
+                Ok(incoming) => {
+                    let lane = lane_of(&incoming, lanes.len());
+                    if lanes[lane].send(incoming).is_err() {
+                        return End::Lost("a worker has ended".to_owned());
+                    }
+                }
+                Err((parcel, unusable)) => settler.bury_unread(parcel, unusable),
+            }
+            if let Some(fits) = sizes.resize() {
+                return End::Resize(fits);
+            }
+        }
+    }
+}
+
+fn log_end(ended: Result<Result<(), GivenUp>, tokio::task::JoinError>) {
+    match ended {
+        Ok(Ok(()) | Err(GivenUp)) => {}
+        Err(reason) => error!(%reason, "a worker has failed; what it held comes again"),
+    }
+}
+
+/// The worker of a node, the same as long as the program runs.
+fn lane_of(incoming: &Incoming, lanes: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    incoming.node.hash(&mut hasher);
+    usize::try_from(hasher.finish() % lanes.max(1) as u64).unwrap_or(0)
+}
+
+/// Watches how large deliveries are, and which prefetch keeps them within the bytes to hold.
+struct Sizes {
+    held_bytes: usize,
+    most: u16,
+    now: u16,
+    taken: usize,
+    mean: usize,
+}
+
+impl Sizes {
+    fn new(config: &ServerSection, now: u16) -> Self {
+        Self { held_bytes: config.held_bytes, most: config.prefetch, now, taken: 0, mean: 0 }
+    }
+
+    fn note(&mut self, bytes: usize) {
+        self.taken += 1;
+        // A moving mean that forgets slowly downwards and learns at once of something large.
+        self.mean = if bytes > self.mean { (self.mean + bytes).div_ceil(2) } else { (self.mean * 31 + bytes) / 32 };
+    }
+
+    /// The prefetch to go on with, where it is far from the one in force. To change it costs every
+    /// delivery in the buffer one count, so it only grows when it was exhausted.
+    fn resize(&self) -> Option<u16> {
+        let fits = self.held_bytes / (self.mean.max(1) * COPIES);
+        let fits = u16::try_from(fits).unwrap_or(u16::MAX).clamp(LEAST_PREFETCH.min(self.most), self.most);
+        let grows = fits / 4 >= self.now && self.taken >= usize::from(self.now);
+        let shrinks = fits <= self.now / 4;
+        (grows || shrinks).then_some(fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefetch_follows_the_size_of_deliveries() {
+        let config = ServerSection::default();
+        let mut small = Sizes::new(&config, 32);
+        let resized = (0..100).find_map(|_| {
+            small.note(2000);
+            small.resize()
+        });
+        assert_eq!((resized, small.taken), (Some(2000), 32), "grows once the first 32 were taken");
+        let mut large = Sizes::new(&config, 2000);
+        large.note(4 << 20);
+        assert_eq!(large.resize(), Some(10), "shrinks at the first large one");
+        let mut steady = Sizes::new(&config, 2000);
+        assert!((0..5000).all(|_| {
+            steady.note(3000);
+            steady.resize().is_none()
+        }));
+    }
+}

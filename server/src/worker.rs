@@ -1,0 +1,373 @@
+//! One worker: takes batches of its own nodes, merges them, writes them, settles each delivery by
+//! its own row.
+//!
+//! Start at [`Worker::run`]. A node always has the same worker, so that no two writes of one
+//! record are ever on their way at once. What goes wrong with a write is told apart by row and by
+//! request; see [`Worker::write`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use vogeler_messaging::{Acks, Backoff, Session};
+use vogeler_protocol::message::{Notice, Payload};
+use vogeler_protocol::record::Change;
+use vogeler_protocol::{Clock, NodeName, Random, Record};
+use vogeler_store::{Fate, PutError, Row, Store, StoreError};
+
+use crate::batch::Batches;
+use crate::health::Health;
+use crate::intake::{Content, Incoming, Unusable};
+use crate::records::Records;
+use crate::settle::Settler;
+
+/// How often a row that fails for no known reason is tried.
+const TRIES: u32 = 3;
+
+/// The database stayed away; what is unsettled goes back to the queue.
+#[derive(Debug)]
+pub struct GivenUp;
+
+/// What a worker needs.
+pub struct Worker<St, S, A> {
+    /// The database.
+    pub store: St,
+    /// The way out.
+    pub settler: Settler<S, A>,
+    /// Recent records of this worker's nodes.
+    pub records: Records,
+    /// What the workers know of the database.
+    pub health: Health,
+    /// Says when to stop waiting for the database.
+    pub give_up: CancellationToken,
+    /// The wall clock.
+    pub clock: Clock,
+    /// For waits.
+    pub random: Random,
+}
+
+/// What one batch brings for one node: one write.
+struct Group {
+    node: NodeName,
+    incoming: Vec<Incoming>,
+    /// The record with everything merged, and what each of `incoming` did to it. None while it has
+    /// to be read first.
+    merged: Option<(Record, Vec<Change>)>,
+    /// Whether what is kept in memory may be out of date for it.
+    stale: bool,
+    /// How often the database has failed over it.
+    failures: u32,
+}
+
+impl Group {
+    fn of(node: NodeName, incoming: Vec<Incoming>) -> Self {
+        Self { node, incoming, merged: None, stale: false, failures: 0 }
+    }
+
+    fn merge(&mut self, mut record: Record, clock: &Clock) {
+        let changes = self.incoming.iter().map(|incoming| match &incoming.content {
+            Content::Result(arrival) => record.apply(arrival),
+            Content::Hello(hello) => record.apply_hello(hello, clock.now()),
+        });
+        let changes = changes.collect();
+        self.merged = Some((record, changes));
+    }
+
+    fn writes(&self) -> bool {
+        self.merged.as_ref().is_some_and(|(_, changes)| changes.iter().any(|change| change.writes()))
+    }
+
+    fn row(&self) -> Option<Row> {
+        let (record, _) = self.merged.as_ref()?;
+        Some(Row { id: self.node.clone(), document: record.to_document() })
+    }
+}
+
+impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
+    /// Works until the intake ends and everything is settled, or until it is told to give up.
+    ///
+    /// # Errors
+    /// Given up; what was not settled has to go back to its queue.
+    pub async fn run(mut self, mut batches: Batches) -> Result<(), GivenUp> {
+        while let Some(batch) = batches.next().await {
+            debug!(deliveries = batch.len(), "writing a batch");
+            let mut by_node: BTreeMap<NodeName, Vec<Incoming>> = BTreeMap::new();
+            for incoming in batch {
+                by_node.entry(incoming.node.clone()).or_default().push(incoming);
+            }
+            let groups = by_node.into_iter().map(|(node, incoming)| Group::of(node, incoming)).collect();
+            self.write(groups).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings every group to its end.
+    ///
+    /// The database refuses a whole request for one bad document. A request that is refused is
+    /// halved until the culprit stands alone; a group that stands alone is taken apart into its
+    /// deliveries; a delivery that is refused alone, while the database answers, is a dead letter.
+    async fn write(&mut self, groups: Vec<Group>) -> Result<(), GivenUp> {
+        let mut pending = vec![groups];
+        while let Some(mut batch) = pending.pop() {
+            self.read_and_merge(&mut batch).await?;
+            let (writing, settled): (Vec<_>, Vec<_>) = batch.into_iter().partition(Group::writes);
+            for group in settled {
+                self.settle(group, None).await;
+            }
+            let rows: Vec<Row> = writing.iter().filter_map(Group::row).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            match self.store.put(&rows).await {
+                Ok(fates) => {
+                    self.health.back();
+                    let again = self.by_fate(writing, fates, &mut pending).await?;
+                    if !again.is_empty() {
+                        pending.push(again);
+                    }
+                }
+                Err(PutError::TooLarge { id: Some(id), reason }) => {
+                    let (culprit, rest): (Vec<_>, Vec<_>) =
+                        writing.into_iter().partition(|group| group.node.as_str() == id);
+                    pending.push(rest);
+                    for group in culprit {
+                        self.too_large(group, &reason, &mut pending).await?;
+                    }
+                }
+                Err(PutError::TooLarge { id: None, reason }) => {
+                    if let Some(alone) = halve(writing, &mut pending) {
+                        self.too_large(alone, &reason, &mut pending).await?;
+                    }
+                }
+                Err(PutError::Refused { status, reason }) => {
+                    if let Some(alone) = halve(writing, &mut pending) {
+                        self.refused_alone(alone, status, &reason, &mut pending).await?;
+                    }
+                }
+                Err(PutError::Store(reason)) => {
+                    // It may have committed and only the answer was lost: read again before the
+                    // next attempt, so that what is held already is seen to be.
+                    self.wait_for_store(&reason).await?;
+                    pending.push(writing.into_iter().map(unread).collect());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the records that are not at hand, in one request, and merges.
+    async fn read_and_merge(&mut self, batch: &mut [Group]) -> Result<(), GivenUp> {
+        let clock = self.clock.clone();
+        for group in batch.iter_mut().filter(|group| group.merged.is_none() && !group.stale) {
+            if let Some(record) = self.records.take(&group.node) {
+                group.merge(record, &clock);
+            }
+        }
+        let missing: Vec<NodeName> =
+            batch.iter().filter(|group| group.merged.is_none()).map(|group| group.node.clone()).collect();
+        let documents = self.fetch(&missing).await?;
+        for (group, document) in batch.iter_mut().filter(|group| group.merged.is_none()).zip(documents) {
+            let now = clock.now();
+            let read = document.map(|text| Record::from_document(group.node.clone(), &text, now));
+            let record = match read {
+                Some(Ok(record)) => record,
+                // The database only holds JSON objects; one that is none is not there.
+                Some(Err(_)) | None => Record::new(group.node.clone(), now),
+            };
+            group.merge(record, &clock);
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, ids: &[NodeName]) -> Result<Vec<Option<String>>, GivenUp> {
+        loop {
+            match self.store.fetch(ids).await {
+                Ok(documents) => return Ok(documents),
+                Err(reason) => self.wait_for_store(&reason).await?,
+            }
+        }
+    }
+
+    /// Acts on each row's fate; what has to be written again.
+    async fn by_fate(
+        &mut self,
+        writing: Vec<Group>,
+        fates: Vec<Fate>,
+        pending: &mut Vec<Vec<Group>>,
+    ) -> Result<Vec<Group>, GivenUp> {
+        let mut again = Vec::new();
+        for (group, fate) in writing.into_iter().zip(fates) {
+            match fate {
+                Fate::Stored { rev } => self.settle(group, Some(&rev)).await,
+                Fate::Conflict => {
+                    debug!(node = %group.node, "somebody else has written this record; merging again");
+                    again.push(unread(group));
+                }
+                Fate::Forbidden { reason } => {
+                    if let Some(incoming) = take_apart(group, pending) {
+                        self.settler.bury(incoming, Unusable { reason: "forbidden", detail: reason });
+                    }
+                }
+                Fate::Failed { error, reason } if group.failures + 1 >= TRIES => {
+                    if let Some(incoming) = take_apart(group, pending) {
+                        let detail = format!("{error}: {reason}");
+                        self.settler.bury(incoming, Unusable { reason: "row_failed", detail });
+                    }
+                }
+                Fate::Failed { error, reason } => {
+                    warn!(node = %group.node, error, reason, "the database failed over a record; trying again");
+                    self.pause(group.failures).await;
+                    let failures = group.failures + 1;
+                    pending.push(vec![Group { failures, ..unread(group) }]);
+                }
+            }
+        }
+        Ok(again)
+    }
+
+    /// A document that is refused alone. While the database answers, the document is to blame.
+    async fn refused_alone(
+        &mut self,
+        group: Group,
+        status: u16,
+        reason: &str,
+        pending: &mut Vec<Vec<Group>>,
+    ) -> Result<(), GivenUp> {
+        if let Err(away) = self.store.probe().await {
+            self.wait_for_store(&away).await?;
+            pending.push(vec![unread(group)]);
+        } else if let Some(incoming) = take_apart(group, pending) {
+            let detail = format!("the database refuses this record with {status}: {reason}");
+            self.settler.bury(incoming, Unusable { reason: "refused", detail });
+        }
+        Ok(())
+    }
+
+    /// A record that has become too large: notes so in it, and moves the result away.
+    async fn too_large(&mut self, group: Group, reason: &str, pending: &mut Vec<Vec<Group>>) -> Result<(), GivenUp> {
+        let Some(incoming) = take_apart(group, pending) else { return Ok(()) };
+        let Content::Result(arrival) = &incoming.content else {
+            self.settler.bury(incoming, Unusable { reason: "record_too_large", detail: reason.to_owned() });
+            return Ok(());
+        };
+        let mut detail = reason.to_owned();
+        loop {
+            let document = self.fetch(std::slice::from_ref(&incoming.node)).await?.pop().flatten();
+            let now = self.clock.now();
+            let read = document.and_then(|text| Record::from_document(incoming.node.clone(), &text, now).ok());
+            let mut record = read.unwrap_or_else(|| Record::new(incoming.node.clone(), now));
+            if record.apply_too_large(arrival).writes() {
+                let row = Row { id: incoming.node.clone(), document: record.to_document() };
+                match self.store.put(&[row]).await {
+                    Ok(fates) if fates.first() == Some(&Fate::Conflict) => continue,
+                    Ok(_) => {}
+                    Err(PutError::Store(away)) => {
+                        self.wait_for_store(&away).await?;
+                        continue;
+                    }
+                    Err(PutError::TooLarge { .. } | PutError::Refused { .. }) => {
+                        detail.push_str("; the record is so full that not even this could be noted in it");
+                    }
+                }
+            }
+            self.settler.bury(incoming, Unusable { reason: "record_too_large", detail });
+            return Ok(());
+        }
+    }
+
+    /// Every delivery of a group is settled by what it did; the record is kept at its revision.
+    async fn settle(&mut self, group: Group, rev: Option<&str>) {
+        let Some((mut record, changes)) = group.merged else { return };
+        if let Some(rev) = rev {
+            record.set_rev(rev);
+        }
+        // A record that is not in the database has no place among those that are.
+        if record.rev().is_some() {
+            self.records.keep(record);
+        }
+        let notice = |(incoming, change): (Incoming, Change)| {
+            let (notice, detail) = notice(&incoming, change);
+            (incoming, notice, detail)
+        };
+        self.settler.done(group.incoming.into_iter().zip(changes).map(notice).collect()).await;
+    }
+
+    /// Waits until the database answers again.
+    async fn wait_for_store(&self, reason: &StoreError) -> Result<(), GivenUp> {
+        let ceiling = match reason {
+            // A login that fails too often is locked out; a database that is missing has to be made.
+            StoreError::Denied { .. } | StoreError::Missing { .. } => Duration::from_secs(60),
+            StoreError::Away { .. } | StoreError::Refused { .. } | StoreError::Garbled { .. } => {
+                Duration::from_secs(10)
+            }
+        };
+        let first =
+            if ceiling > Duration::from_secs(10) { Duration::from_secs(10) } else { Duration::from_millis(100) };
+        let mut backoff = Backoff::new(self.random.clone(), first, ceiling);
+        loop {
+            let wait = backoff.next_wait();
+            let waited = self.give_up.run_until_cancelled(tokio::time::sleep(wait)).await;
+            waited.ok_or(GivenUp)?;
+            match self.store.probe().await {
+                Ok(()) => {
+                    self.health.back();
+                    return Ok(());
+                }
+                // Only what a second look confirms is told: an idle connection that the database
+                // closed fails the first request on it.
+                Err(reason) => self.health.away(&reason),
+            }
+        }
+    }
+
+    async fn pause(&self, failures: u32) {
+        let longest = Duration::from_millis(200).saturating_mul(2u32.saturating_pow(failures));
+        tokio::time::sleep(self.random.up_to(longest)).await;
+    }
+}
+
+/// A group that has to be read from the database before it is merged again.
+fn unread(group: Group) -> Group {
+    Group { merged: None, stale: true, ..group }
+}
+
+/// Splits a batch that was refused; the one group, where there is but one.
+fn halve(mut batch: Vec<Group>, pending: &mut Vec<Vec<Group>>) -> Option<Group> {
+    if batch.len() < 2 {
+        return batch.pop();
+    }
+    let right = batch.split_off(batch.len() / 2);
+    pending.push(right);
+    pending.push(batch);
+    None
+}
+
+/// Gives each delivery of a refused group a write of its own; the one delivery, where there is but one.
+fn take_apart(mut group: Group, pending: &mut Vec<Vec<Group>>) -> Option<Incoming> {
+    if group.incoming.len() < 2 {
+        return group.incoming.pop();
+    }
+    for incoming in group.incoming.into_iter().rev() {
+        pending.push(vec![unread(Group::of(group.node.clone(), vec![incoming]))]);
+    }
+    None
+}
+
+/// What a run is told of its result.
+fn notice(incoming: &Incoming, change: Change) -> (Notice, Option<String>) {
+    let Content::Result(arrival) = &incoming.content else { return (Notice::Stored, None) };
+    let result = &arrival.result;
+    match (&result.payload, change) {
+        (Payload::Failure(failure), _) => (Notice::Failed, Some(failure.message.clone())),
+        (_, Change::Stored | Change::Held) => {
+            let bytes = match &result.payload {
+                Payload::Data(data) => data.get().len(),
+                Payload::Output(_) | Payload::Failure(_) => arrival.bytes,
+            };
+            (Notice::Stored, Some(format!("{bytes} bytes under {}", result.key)))
+        }
+        (_, Change::Unchanged) => (Notice::Unchanged, Some(format!("as before under {}", result.key))),
+        (_, Change::Superseded) => (Notice::Unchanged, Some(format!("a later result stands under {}", result.key))),
+    }
+}
