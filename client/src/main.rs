@@ -1,0 +1,105 @@
+//! `vogeler-client`: parses flags, wires, prints what went wrong once and exits.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use tracing::warn;
+use vogeler_client::cli::{Action, Cli, Flags, Loaded};
+use vogeler_client::plugin::registry::Registry;
+use vogeler_client::run::Agent;
+use vogeler_client::state::State;
+use vogeler_client::{check, identity, show};
+use vogeler_messaging::amqp::AmqpBroker;
+use vogeler_messaging::topology::slot_key;
+use vogeler_process::signals::{ReloadSignal, StopSignals};
+use vogeler_process::{exit, logging};
+use vogeler_protocol::{Alias, Clock, Random};
+
+fn main() -> ExitCode {
+    match exit::parse_flags::<Cli>() {
+        Ok(cli) => exit::report("vogeler-client", start(cli)),
+        Err(status) => status,
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    let loaded = cli.flags.load()?;
+    logging::start(loaded.client.loglevel);
+    for notice in loaded.settings.notices() {
+        warn!("{notice}");
+    }
+    // One thread: an idle agent should cost nothing.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(act(cli.action.unwrap_or(Action::Run), cli.oneshot, &cli.flags, loaded))
+}
+
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "what a person asked to see")]
+async fn act(action: Action, oneshot: bool, flags: &Flags, loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let Loaded { settings, broker, client } = loaded;
+    let read_plugins = || Registry::read(&client.plugin_dir, &client.program_dir);
+    let name = || identity::node_name(client.node_name.clone());
+    match action {
+        Action::Config => print!("{}", settings.describe()),
+        Action::Slot { node } => println!("{}", slot_key(&node)),
+        Action::List => {
+            let registry = read_plugins();
+            print!("{}", show::list(&registry));
+            return Ok(ExitCode::from(u8::from(!registry.broken().is_empty())));
+        }
+        Action::Exec { alias } => return exec(&alias, &read_plugins(), name()?).await,
+        Action::Check => {
+            let (topology, node) = (broker.topology(), name());
+            let findings = check::check(&broker.amqp("vogeler-client check")?, &topology, &client, &node).await;
+            findings.iter().for_each(|finding| println!("{finding}"));
+            return Ok(ExitCode::from(u8::from(findings.iter().any(|finding| !finding.good))));
+        }
+        Action::Run => {
+            let node = name()?;
+            let agent: Agent<AmqpBroker> = Agent {
+                broker: broker.amqp(&format!("vogeler-client {node}"))?,
+                topology: broker.topology(),
+                machine_id: identity::machine_id(Path::new("/")),
+                state: State::open(&client.state_dir)?,
+                concurrency: client.concurrency,
+                registry: read_plugins(),
+                groups: client.groups.clone(),
+                oneshot,
+                clock: Clock::system(),
+                random: Random::from_system(),
+                node,
+            };
+            nix::sys::prctl::set_child_subreaper(true)
+                .context("cannot become the reaper of what plugins leave behind")?;
+            let mut stop = StopSignals::listen().context("cannot listen for signals")?;
+            let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
+            let reload = async || {
+                hangup.recv().await;
+                // A file that was broken meanwhile leaves the groups as they were.
+                let groups = flags.load().map(|loaded| loaded.client.groups);
+                let groups = groups.inspect_err(|error| warn!(%error, "the configuration was not read anew"));
+                (read_plugins(), groups.unwrap_or_else(|_| client.groups.clone()))
+            };
+            agent.run(async move { stop.recv().await }, reload).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[allow(clippy::print_stdout, reason = "what a person asked to see")]
+async fn exec(alias: &str, registry: &Registry, node: vogeler_protocol::NodeName) -> anyhow::Result<ExitCode> {
+    let wanted: Alias = alias.parse()?;
+    let Some(plugin) = registry.get(&wanted) else {
+        if let Some(broken) = registry.broken().iter().find(|broken| broken.alias.as_deref() == Some(alias)) {
+            bail!("{broken}");
+        }
+        bail!("no plugin has the alias {alias:?}; there are {}", registry.names());
+    };
+    let execution = show::exec(plugin, node, &Random::from_system()).await;
+    match show::outcome(plugin, &execution) {
+        Ok(field) => print!("{field}"),
+        Err(reason) => bail!("{reason}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,147 @@
+//! The agent: the link, the dispatcher, signals.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+use vogeler_messaging::{Broker, Topology};
+use vogeler_protocol::{Clock, Group, NodeName, Random};
+
+use crate::dispatch::{Dispatch, DispatchParts, Origin};
+use crate::link::{AcksOf, Link};
+use crate::plugin::registry::Registry;
+use crate::state::State;
+
+/// How long plugins that run may go on after TERM.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What an agent is made of.
+pub struct Agent<B> {
+    /// The broker.
+    pub broker: B,
+    /// Names of exchanges.
+    pub topology: Topology,
+    /// The node.
+    pub node: NodeName,
+    /// The machine's fingerprint.
+    pub machine_id: Option<String>,
+    /// What it must not forget.
+    pub state: State,
+    /// How many plugins run at once.
+    pub concurrency: usize,
+    /// The plugins.
+    pub registry: Registry,
+    /// The groups.
+    pub groups: Vec<Group>,
+    /// End once everything that waits has been run and answered.
+    pub oneshot: bool,
+    /// The wall clock.
+    pub clock: Clock,
+    /// For waits and identifiers.
+    pub random: Random,
+}
+
+/// In `--oneshot`: how long nothing may come before it counts as everything having come.
+const ONESHOT_QUIET: Duration = Duration::from_millis(500);
+
+impl<B: Broker> Agent<B> {
+    /// Serves until `stop` resolves, then finishes what runs. `reload` says when to read plugins
+    /// and groups anew, and what they are now.
+    ///
+    /// # Errors
+    /// What no waiting will mend: the configuration, the state directory, another client of this name.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        mut reload: impl AsyncFnMut() -> (Registry, Vec<Group>),
+    ) -> anyhow::Result<()> {
+        let (session_out, session) = watch::channel(None);
+        let (groups_out, groups) = watch::channel(self.groups.clone());
+        let (ear, mut heard) = mpsc::channel(16);
+        let origin = Origin {
+            node: self.node.clone(),
+            instance: self.random.uuid(),
+            machine_id: self.machine_id,
+            epoch: self.state.epoch(),
+            login: self.broker.login(),
+        };
+        info!(node = %self.node, epoch = origin.epoch, aliases = self.registry.names(), "starting");
+        tell_broken(&self.registry);
+        let mut dispatch: Dispatch<B::Session, AcksOf<B::Session>> = Dispatch::new(DispatchParts {
+            origin,
+            topology: self.topology.clone(),
+            clock: self.clock,
+            random: self.random.clone(),
+            registry: Arc::new(self.registry),
+            groups: self.groups,
+            journal: self.state.journal()?,
+            concurrency: self.concurrency,
+            session,
+        });
+        dispatch.say_hello();
+        let link = Link {
+            broker: &self.broker,
+            topology: &self.topology,
+            node: &self.node,
+            state: &self.state,
+            random: self.random,
+            groups,
+            session: session_out,
+            ear,
+        };
+        let link = link.run();
+        tokio::pin!(link, stop);
+        let mut drained_by: Option<tokio::time::Instant> = None;
+        let mut quiet_since = None;
+        loop {
+            if drained_by.is_some() && dispatch.is_idle() {
+                return Ok(());
+            }
+            let next_start = dispatch.next_start();
+            tokio::select! {
+                biased;
+                () = &mut stop, if drained_by.is_none() => {
+                    dispatch.drain();
+                    drained_by = Some(tokio::time::Instant::now() + DRAIN);
+                }
+                () = at(drained_by) => {
+                    warn!("plugins still run after {} s; their commands are told as interrupted", DRAIN.as_secs());
+                    return Ok(());
+                }
+                finished = dispatch.finished() => dispatch.settle(finished?).await.context("cannot write the journal")?,
+                Some(heard) = heard.recv() => {
+                    quiet_since = Some(tokio::time::Instant::now());
+                    dispatch.hear(heard).await.context("cannot write the journal")?;
+                }
+                () = at(next_start) => dispatch.start_what_can().context("cannot write the journal")?,
+                (registry, groups) = reload() => {
+                    info!(aliases = registry.names(), "plugins were read anew");
+                    tell_broken(&registry);
+                    dispatch.replace(Arc::new(registry), groups.clone());
+                    groups_out.send_replace(groups);
+                }
+                () = at(quiet_since.map(|since| since + ONESHOT_QUIET)), if self.oneshot && next_start.is_none() && dispatch.is_idle() => {
+                    return Ok(());
+                }
+                ended = &mut link => return ended,
+            }
+        }
+    }
+}
+
+fn tell_broken(registry: &Registry) {
+    for broken in registry.broken() {
+        warn!("{broken}; it is left out, the others serve on");
+    }
+}
+
+/// Waits until then; for ever where there is no then.
+async fn at(then: Option<tokio::time::Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}
