@@ -165,20 +165,19 @@ async fn watch(mut child: Child, plugin: &Plugin) -> io::Result<Ended> {
     let deadline = Instant::now() + plugin.timeout;
     let mut why = None;
     let exited = {
-        let reading = async { tokio::join!(out.read(stdout.as_mut()), err.read(stderr.as_mut())) };
+        let reading = async { tokio::try_join!(out.read(stdout.as_mut()), err.read(stderr.as_mut())) };
         tokio::pin!(reading);
         tokio::select! {
             biased;
             exited = timeout_at(deadline, child.wait()) => exited,
-            (whole, ()) = &mut reading => {
-                if whole {
-                    // Both pipes are closed; what is left to wait for is the end.
-                    timeout_at(deadline, child.wait()).await
-                } else {
+            read = &mut reading => match read {
+                // Both pipes are closed; what is left to wait for is the end.
+                Ok(_) => timeout_at(deadline, child.wait()).await,
+                Err(TooMuch) => {
                     why = Some(FailureKind::TooLarge);
                     Ok(end(&mut child, group).await)
                 }
-            }
+            },
         }
     };
     let status = match exited {
@@ -191,8 +190,8 @@ async fn watch(mut child: Child, plugin: &Plugin) -> io::Result<Ended> {
     // Whatever it started in its group ends with it.
     signal(group, Signal::SIGKILL);
     if why.is_none() {
-        let rest = async { tokio::join!(out.read(stdout.as_mut()), err.read(stderr.as_mut())).0 };
-        if let Ok(false) = timeout(LAST_WORDS, rest).await {
+        let rest = async { tokio::try_join!(out.read(stdout.as_mut()), err.read(stderr.as_mut())) };
+        if let Ok(Err(TooMuch)) = timeout(LAST_WORDS, rest).await {
             why = Some(FailureKind::TooLarge);
         }
     }
@@ -216,6 +215,9 @@ fn signal(group: Option<Pid>, signal: Signal) {
     }
 }
 
+/// There is more than the limit.
+struct TooMuch;
+
 /// Standard output, up to its limit.
 struct Output {
     bytes: Vec<u8>,
@@ -227,16 +229,15 @@ impl Output {
         Self { bytes: Vec::new(), limit }
     }
 
-    /// Reads to the end; false if there is more than the limit. What was read stays when this is
-    /// cancelled, and it may be called again.
-    async fn read(&mut self, from: Option<&mut (impl AsyncRead + Unpin)>) -> bool {
-        let Some(from) = from else { return true };
+    /// Reads to the end. What was read stays when this is cancelled, and it may be called again.
+    async fn read(&mut self, from: Option<&mut (impl AsyncRead + Unpin)>) -> Result<(), TooMuch> {
+        let Some(from) = from else { return Ok(()) };
         loop {
             if self.bytes.len() > self.limit {
-                return false;
+                return Err(TooMuch);
             }
             match from.read_buf(&mut self.bytes).await {
-                Ok(0) | Err(_) => return true,
+                Ok(0) | Err(_) => return Ok(()),
                 Ok(_) => {}
             }
         }
@@ -250,13 +251,14 @@ struct Tail {
 }
 
 impl Tail {
-    async fn read(&mut self, from: Option<&mut (impl AsyncRead + Unpin)>) {
-        let Some(from) = from else { return };
+    async fn read(&mut self, from: Option<&mut (impl AsyncRead + Unpin)>) -> Result<(), TooMuch> {
+        let Some(from) = from else { return Ok(()) };
         while let Ok(1..) = from.read_buf(&mut self.bytes).await {
             if self.bytes.len() > STDERR_TAIL * 2 {
                 self.bytes.drain(..self.bytes.len() - STDERR_TAIL);
             }
         }
+        Ok(())
     }
 }
 
