@@ -17,7 +17,8 @@ use uuid::Uuid;
 use vogeler_messaging::topology::{run_key, slot_key};
 use vogeler_messaging::{Acks, Delivery, Message, Properties, Publish, Session, Topology};
 use vogeler_protocol::message::{
-    self, Command, CommandResult, Event, Failure, FailureKind, Hello, MAX_RESULT_BYTES, Notice, Payload, Version,
+    self, Command, CommandResult, Event, Failure, FailureKind, Hello, MAX_RESULT_BYTES, Notice, Payload, UNKNOWN_ALIAS,
+    Version,
 };
 use vogeler_protocol::{Alias, Clock, Digest, Group, NodeName, Random, RunId, Target, Timestamp};
 
@@ -227,7 +228,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
         } else if self.clock.now() > command.expires_at.after(CLOCK_GRACE) {
             Some((Notice::Refused, format!("expired at {}", command.expires_at)))
         } else if self.registry.get(&command.command).is_none() {
-            Some((Notice::Refused, format!("unknown alias; this node knows {}", self.registry.names())))
+            Some((Notice::Refused, format!("{UNKNOWN_ALIAS}; this node knows {}", self.registry.names())))
         } else {
             info!(run = %command.run, alias = %command.command, issuer = command.issuer, "command taken");
             self.tell(&command, Notice::Accepted, None);

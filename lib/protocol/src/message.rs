@@ -10,7 +10,7 @@ mod hello;
 mod result;
 
 pub use command::Command;
-pub use event::{Event, Notice};
+pub use event::{Event, Notice, UNKNOWN_ALIAS};
 pub use hello::{AliasInfo, Hello};
 pub use result::{BadResult, CommandResult, Failure, FailureKind, Payload, TextHeaders};
 

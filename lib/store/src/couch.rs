@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use reqwest::Url;
 use vogeler_process::Secret;
-use vogeler_protocol::NodeName;
+use vogeler_protocol::{Group, NodeName};
 
 pub use query::ViewRow;
 
@@ -106,6 +106,10 @@ impl Store for Couch {
 
     async fn nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
         self.known_nodes().await
+    }
+
+    async fn members(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
+        self.in_group(group).await
     }
 
     async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use vogeler_protocol::{NodeName, Timestamp};
+use vogeler_protocol::{Group, NodeName, Timestamp};
 
 use crate::design_docs::DesignDoc;
 use crate::{Fate, KnownNode, PutError, Row, Store, StoreError, Synced};
@@ -114,6 +114,17 @@ impl Store for MemoryStore {
             Some(KnownNode { node: id.parse().ok()?, updated_at })
         };
         self.with(|db| db.documents.iter().filter_map(seen).collect())
+    }
+
+    async fn members(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
+        let is_in = |document: &Document| {
+            let groups = document.value.as_ref().and_then(|value| value.pointer("/vogeler/client/groups"));
+            groups.and_then(Value::as_array).is_some_and(|groups| groups.iter().any(|name| *name == group.as_str()))
+        };
+        self.with(|db| {
+            let members = db.documents.iter().filter(|(_, document)| is_in(document));
+            members.filter_map(|(id, _)| id.parse().ok()).collect()
+        })
     }
 
     async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {

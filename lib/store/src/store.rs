@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use vogeler_protocol::{NodeName, Timestamp};
+use vogeler_protocol::{Group, NodeName, Timestamp};
 
 use crate::design_docs::DesignDoc;
 
@@ -26,6 +26,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Every node that has a record.
     fn nodes(&self) -> impl Future<Output = Result<Vec<KnownNode>, StoreError>> + Send;
+
+    /// The nodes whose client says that they are in a group.
+    fn members(&self, group: &Group) -> impl Future<Output = Result<Vec<NodeName>, StoreError>> + Send;
 
     /// Brings a design document to what `doc` says. Readers of its views never wait for an index:
     /// it is built under another name first.

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::Version;
 use crate::{Alias, NodeName, RunId, Timestamp};
 
+/// How the detail of a refusal begins when the node lacks the alias; what follows is what it has.
+pub const UNKNOWN_ALIAS: &str = "unknown alias";
+
 /// A small notice to a waiting runner about one node. Never relied upon: it may be lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

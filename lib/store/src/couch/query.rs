@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
-use vogeler_protocol::{NodeName, Timestamp};
+use vogeler_protocol::{Group, NodeName, Timestamp};
 
 use super::Couch;
 use super::client::{VIEW_TIMEOUT, segment};
@@ -49,6 +49,12 @@ impl Couch {
             Err(StoreError::Refused { status: 404, .. } | StoreError::Missing { .. }) => self.ids().await,
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) async fn in_group(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
+        let query = [("key", group.as_str().into()), ("reduce", false.into())];
+        let rows = self.view("system_records", "by_group", &query).await?;
+        Ok(rows.into_iter().filter_map(|row| row.id?.parse().ok()).collect())
     }
 
     async fn ids(&self) -> Result<Vec<KnownNode>, StoreError> {

@@ -1,0 +1,83 @@
+//! Whom to wait for: which of the targeted nodes there are, and which of them are on line.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use vogeler_messaging::topology::node_queue;
+use vogeler_messaging::{Lost, Session};
+use vogeler_protocol::{NodeName, Target, Timestamp};
+use vogeler_store::{KnownNode, Store, StoreError};
+
+/// A node that was not heard of for so long is not asked whether it is on line: asking counts as
+/// use of its queue and would keep a dead one alive for ever.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The targeted nodes, as far as anybody knows before the command is sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Connected now: the ones to wait for.
+    pub on_line: BTreeSet<NodeName>,
+    /// Known, but not connected; the command waits for them.
+    pub off_line: BTreeSet<NodeName>,
+    /// Named by the operator, and nobody knows them.
+    pub unknown: BTreeSet<NodeName>,
+}
+
+/// What the database says of a target; none where it cannot be read.
+pub type Known = Option<Vec<KnownNode>>;
+
+/// Asks the database which nodes the target means.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn known<St: Store>(store: &St, target: &Target) -> Result<Vec<KnownNode>, StoreError> {
+    match target {
+        Target::All => store.nodes().await,
+        Target::Glob(glob) => {
+            let nodes = store.nodes().await?;
+            Ok(nodes.into_iter().filter(|known| glob.matches(known.node.as_str())).collect())
+        }
+        Target::Group(group) => {
+            let members = store.members(group).await?;
+            Ok(members.into_iter().map(|node| KnownNode { node, updated_at: None }).collect())
+        }
+        Target::Nodes(nodes) => {
+            let documents = store.fetch(nodes).await?;
+            let there = nodes.iter().zip(documents).filter(|(_, document)| document.is_some());
+            Ok(there.map(|(node, _)| KnownNode { node: node.clone(), updated_at: None }).collect())
+        }
+    }
+}
+
+/// Asks the broker which of them are connected. With a target that names nodes, those that have a
+/// queue are known even where the database has no record of them yet.
+///
+/// # Errors
+/// The connection was lost.
+pub async fn presence<S: Session>(
+    session: &S,
+    target: &Target,
+    known: &Known,
+    now: Timestamp,
+) -> Result<Expected, Lost> {
+    let mut expected = Expected::default();
+    let mut candidates: BTreeSet<NodeName> = BTreeSet::new();
+    for known in known.iter().flatten() {
+        let forgotten = known.updated_at.is_some_and(|at| now.since(at) > FORGOTTEN_AFTER);
+        let into = if forgotten { &mut expected.off_line } else { &mut candidates };
+        into.insert(known.node.clone());
+    }
+    let named: BTreeSet<NodeName> = match target {
+        Target::Nodes(nodes) => nodes.iter().cloned().collect(),
+        Target::All | Target::Group(_) | Target::Glob(_) => BTreeSet::new(),
+    };
+    for node in candidates.union(&named) {
+        match session.queue_status(&node_queue(node).name).await? {
+            Some(status) if status.consumers > 0 => expected.on_line.insert(node.clone()),
+            Some(_) => expected.off_line.insert(node.clone()),
+            None if candidates.contains(node) => expected.off_line.insert(node.clone()),
+            None => expected.unknown.insert(node.clone()),
+        };
+    }
+    Ok(expected)
+}
