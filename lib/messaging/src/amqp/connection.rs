@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Error, Event};
+use lapin::{Channel, Connection, ConnectionStatus, Error, Event};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -43,7 +43,7 @@ impl AmqpSession {
         let connection = Arc::new(connection);
         let (report, state) = watch::channel(State::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch_events(connection.events_listener(), report));
+        tasks.spawn(watch_events(connection.events_listener(), connection.status().clone(), report));
         let publisher = Publisher::new(Arc::clone(&connection), &mut tasks);
         Self(Arc::new(Inner { connection, publisher, asking: Mutex::default(), state, _tasks: tasks }))
     }
@@ -64,7 +64,11 @@ impl AmqpSession {
     }
 }
 
-async fn watch_events(events: impl futures_util::Stream<Item = Event>, report: watch::Sender<State>) {
+async fn watch_events(
+    events: impl futures_util::Stream<Item = Event>,
+    status: ConnectionStatus,
+    report: watch::Sender<State>,
+) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
@@ -76,7 +80,8 @@ async fn watch_events(events: impl futures_util::Stream<Item = Event>, report: w
                 info!("the broker takes messages again");
                 report.send_modify(|state| state.blocked = None);
             }
-            Event::Error(error) => {
+            // A channel that the broker closed is told here, too, and whoever used it hears of it.
+            Event::Error(error) if !status.connected() => {
                 report.send_modify(|state| state.closed = Some(convert::words(&error)));
                 return;
             }

@@ -1,0 +1,313 @@
+//! A site of one test's own: virtual host, database, folder, processes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use vogeler_messaging::amqp::AmqpBroker;
+use vogeler_messaging::config::BrokerSection;
+use vogeler_messaging::topology::node_queue;
+use vogeler_messaging::{Broker, Session};
+use vogeler_store::config::StoreSection;
+use vogeler_store::couch::Couch;
+
+use crate::program::{Outcome, Program, binary, command};
+use crate::{Services, eventually};
+
+/// The folder of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the workspace").to_owned()
+}
+
+/// A site; everything of it goes when it is dropped.
+pub struct Site {
+    /// The services it stands on.
+    pub services: Services,
+    /// Its virtual host.
+    pub vhost: String,
+    /// Its database.
+    pub database: String,
+    dir: TempDir,
+}
+
+impl Site {
+    /// A site with exchanges, queues, database and design documents set up.
+    ///
+    /// # Panics
+    /// A service is missing, or the set-up fails.
+    pub async fn start(name: &str) -> Self {
+        let site = Self::bare(name).await;
+        site.setup().await.expect(0);
+        site
+    }
+
+    /// A site with a virtual host and nothing in it.
+    ///
+    /// # Panics
+    /// A service is missing.
+    pub async fn bare(name: &str) -> Self {
+        let services = Services::find();
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let vhost = format!("test-{name}-{}", &id[..12]);
+        let user = services.amqp.username().to_owned();
+        services.manage(Method::PUT, &format!("/api/vhosts/{vhost}"), None).await.expect("a virtual host of our own");
+        let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        let path = format!("/api/permissions/{vhost}/{user}");
+        services.manage(Method::PUT, &path, Some(all)).await.expect("rights to it");
+        let dir = tempfile::Builder::new().prefix(&format!("vogeler-{name}-")).tempdir().expect("a folder");
+        let site = Self { services, database: vhost.clone(), vhost, dir };
+        site.write("vogeler.yaml", &site.config("").to_string());
+        site
+    }
+
+    fn config(&self, more: &str) -> String {
+        let docs = workspace().join("design-docs");
+        format!(
+            "broker:\n  url: \"{}\"\n  vhost: \"{}\"\nstore:\n  url: \"{}\"\n  database: \"{}\"\nserver:\n  design_docs: \"{}\"\n{more}",
+            self.services.amqp,
+            self.vhost,
+            self.services.couchdb,
+            self.database,
+            docs.display()
+        )
+    }
+
+    /// A path in the site's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file that only we can read into the site's folder.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("our own file");
+        path
+    }
+
+    /// `vogeler-server setup`
+    pub async fn setup(&self) -> Outcome {
+        self.run("vogeler-server", &["setup"]).await
+    }
+
+    /// Runs a program of ours to its end, with the site's configuration.
+    pub async fn run(&self, program: &str, args: &[&str]) -> Outcome {
+        let mut command = command(binary(program));
+        command.env("VOGELER_CONFIG", self.path("vogeler.yaml")).args(args);
+        Outcome::of(&mut command).await
+    }
+
+    /// Runs the runner.
+    pub async fn runner(&self, args: &[&str]) -> Outcome {
+        self.run("vogeler-runner", args).await
+    }
+
+    /// Starts a server and waits until it consumes.
+    pub async fn server(&self) -> Program {
+        self.server_with(&[]).await
+    }
+
+    /// Starts a server with more in its environment.
+    pub async fn server_with(&self, env: &[(&str, &str)]) -> Program {
+        let mut command = command(binary("vogeler-server"));
+        command.env("VOGELER_CONFIG", self.path("vogeler.yaml")).envs(env.iter().copied());
+        let program = Program::start(command, &self.path("server.log"));
+        eventually(async || {
+            let status = self.queue("master.in.0").await?;
+            anyhow::ensure!(status.consumers > 0, "a server that consumes; it said:\n{}", program.log());
+            anyhow::Ok(())
+        })
+        .await;
+        program
+    }
+
+    /// A node of that name with no plugin yet.
+    pub fn node(&self, name: &str) -> Node<'_> {
+        let plugins = self.path(name).join("plugins");
+        fs::create_dir_all(&plugins).expect("a folder");
+        fs::set_permissions(&plugins, fs::Permissions::from_mode(0o755)).expect("our own folder");
+        Node { site: self, name: name.to_owned(), groups: String::new(), env: Vec::new(), wrapper: Vec::new() }
+    }
+
+    /// A connection to the site's virtual host.
+    pub async fn session(&self) -> <AmqpBroker as Broker>::Session {
+        self.broker().connect().await.expect("the broker of the tests")
+    }
+
+    /// The site's broker, with an administrator's login.
+    pub fn broker(&self) -> AmqpBroker {
+        let section = BrokerSection {
+            url: self.services.amqp.to_string(),
+            vhost: Some(self.vhost.clone()),
+            ..BrokerSection::default()
+        };
+        section.amqp("vogeler-tests").expect("the services' URL")
+    }
+
+    /// The site's database.
+    pub fn couch(&self) -> Couch {
+        let section = StoreSection {
+            url: self.services.couchdb.to_string(),
+            database: self.database.clone(),
+            ..StoreSection::default()
+        };
+        section.couch().expect("the services' URL")
+    }
+
+    /// What is in a queue and who consumes it.
+    ///
+    /// # Errors
+    /// There is no such queue.
+    pub async fn queue(&self, name: &str) -> anyhow::Result<vogeler_messaging::QueueStatus> {
+        let session = self.session().await;
+        let status = session.queue_status(name).await?;
+        session.close().await;
+        status.with_context(|| format!("queue {name}"))
+    }
+
+    /// A node's record.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub async fn record(&self, node: &str) -> anyhow::Result<Value> {
+        self.services.couch(Method::GET, &format!("/{}/{node}", self.database), None).await
+    }
+
+    /// The rows of a view.
+    ///
+    /// # Errors
+    /// The view does not answer.
+    pub async fn view(&self, design: &str, view: &str, query: &[(&str, Value)]) -> anyhow::Result<Vec<Value>> {
+        let mut url = url::Url::parse("http://ignored")?;
+        url.query_pairs_mut().extend_pairs(query.iter().map(|(name, value)| (*name, value.to_string())));
+        let path = format!("/{}/_design/{design}/_view/{view}?{}", self.database, url.query().unwrap_or_default());
+        let answer = self.services.couch(Method::GET, &path, None).await?;
+        answer["rows"].as_array().cloned().context("rows")
+    }
+
+    /// Asserts that every result is settled: nothing waits, nothing is unacknowledged, no dead letter.
+    pub async fn expect_settled(&self) {
+        for queue in ["master.in.0", "vogeler.dead"] {
+            eventually(async || {
+                let path = format!("/api/queues/{}/{queue}", self.vhost);
+                let status = self.services.manage(Method::GET, &path, None).await?;
+                let left = status["messages"].as_u64().unwrap_or(u64::MAX);
+                anyhow::ensure!(left == 0, "{left} messages are left in {queue}");
+                anyhow::Ok(())
+            })
+            .await;
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let (services, vhost, database) = (self.services.reconnected(), self.vhost.clone(), self.database.clone());
+        // A runtime of its own: the test's may be the one that unwinds.
+        let cleaning = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                // A site that was never finished has neither.
+                let _ = services.manage(Method::DELETE, &format!("/api/vhosts/{vhost}"), None).await;
+                let _ = services.couch(Method::DELETE, &format!("/{database}"), None).await;
+            });
+        });
+        let _ = cleaning.join();
+    }
+}
+
+/// A node of a site.
+pub struct Node<'a> {
+    site: &'a Site,
+    /// Its name.
+    pub name: String,
+    groups: String,
+    env: Vec<(String, String)>,
+    wrapper: Vec<String>,
+}
+
+impl Node<'_> {
+    /// Adds a descriptor.
+    #[must_use]
+    pub fn plugin(self, file: &str, text: &str) -> Self {
+        self.site.write(&format!("{}/plugins/{file}", self.name), text);
+        self
+    }
+
+    /// Adds the plugins that ship, by the names of their descriptors.
+    #[must_use]
+    pub fn shipped(self, names: &[&str]) -> Self {
+        for name in names {
+            let text = fs::read_to_string(workspace().join(format!("plugins/{name}.yaml"))).expect("a shipped plugin");
+            self.site.write(&format!("{}/plugins/{name}.yaml", self.name), &text);
+        }
+        self
+    }
+
+    /// Puts it into groups, separated by commas.
+    #[must_use]
+    pub fn groups(mut self, groups: &str) -> Self {
+        self.groups = groups.to_owned();
+        self
+    }
+
+    /// Adds to the environment of its client.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs its client through another program.
+    #[must_use]
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// A command of `vogeler-client` with everything that makes it this node's.
+    pub fn command(&self, args: &[&str]) -> tokio::process::Command {
+        let client = binary("vogeler-client");
+        let mut command = match self.wrapper.split_first() {
+            Some((wrapper, rest)) => {
+                let mut command = command(wrapper);
+                command.args(rest).arg(client);
+                command
+            }
+            None => command(client),
+        };
+        command
+            .env("VOGELER_CONFIG", self.site.path("vogeler.yaml"))
+            .env("VOGELER_NODE_NAME", &self.name)
+            .env("VOGELER_PLUGIN_DIR", self.site.path(&self.name).join("plugins"))
+            .env("VOGELER_CLIENT_PROGRAM_DIR", workspace().join("plugins/bin"))
+            .env("VOGELER_CLIENT_STATE_DIR", self.site.path(&self.name).join("state"))
+            .env("VOGELER_CLIENT_GROUPS", &self.groups)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .args(args);
+        command
+    }
+
+    /// Runs a sub-command of the client to its end.
+    pub async fn run(&self, args: &[&str]) -> Outcome {
+        Outcome::of(&mut self.command(args)).await
+    }
+
+    /// Starts the client and waits until it consumes.
+    pub async fn start(&self) -> Program {
+        let program = Program::start(self.command(&[]), &self.site.path(&self.name).join("client.log"));
+        let queue = node_queue(&self.name.parse().expect("a node name")).name;
+        eventually(async || {
+            let status = self.site.queue(&queue).await?;
+            anyhow::ensure!(status.consumers > 0, "{} on line; it said:\n{}", self.name, program.log());
+            anyhow::Ok(())
+        })
+        .await;
+        program
+    }
+}

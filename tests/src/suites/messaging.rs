@@ -1,0 +1,304 @@
+//! The specification of [`Broker`] and [`Session`], as code.
+
+use std::time::Duration;
+
+use vogeler_messaging::topology::{QueueKind, node_queue, run_queue};
+use vogeler_messaging::{
+    Acks, Broker, ConsumeError, ConsumeOptions, Consumer, Declared, Delivery, Exchange, ExchangeKind, Header, Message,
+    Properties, Publish, PublishError, Queue, Session,
+};
+
+use crate::eventually;
+
+const SHARED: ConsumeOptions = ConsumeOptions { prefetch: 10, exclusive: false };
+
+fn exchange(name: &str, kind: ExchangeKind) -> Exchange {
+    Exchange { name: name.to_owned(), kind }
+}
+
+fn message(body: &str) -> Message {
+    Message { body: body.into(), properties: Properties { persistent: true, ..Properties::default() } }
+}
+
+async fn publish<S: Session>(session: &S, exchange: &str, key: &str, body: &str) -> Result<(), PublishError> {
+    session.publish(Publish { exchange, routing_key: key, mandatory: true, message: message(body) }).await
+}
+
+async fn next<C: Consumer>(consumer: &mut C) -> Delivery {
+    let next = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await;
+    next.expect("a delivery within 20 s").expect("the consumer lives")
+}
+
+fn text(delivery: &Delivery) -> &str {
+    std::str::from_utf8(&delivery.message.body).expect("text")
+}
+
+/// A node's queue, bound to a topic exchange by its own key.
+async fn node<S: Session>(session: &S, name: &str) -> Queue {
+    session.declare_exchange(&exchange("in", ExchangeKind::Topic)).await.unwrap();
+    let queue = node_queue(&name.parse().unwrap());
+    session.declare_queue(&queue).await.unwrap();
+    session.bind(&queue.name, "in", &format!("node.{name}")).await.unwrap();
+    session.bind(&queue.name, "in", "broadcasts.all").await.unwrap();
+    queue
+}
+
+/// The queue of results with its dead letters.
+async fn results<S: Session>(session: &S, delivery_limit: u32, max_bytes: u64) -> (Queue, Queue) {
+    let dead = Queue { name: "dead".into(), kind: QueueKind::Dead { max_bytes: 1 << 20 } };
+    let kind = QueueKind::Results { delivery_limit, dead_letter_exchange: "dead".into(), max_bytes };
+    let results = Queue { name: "results".into(), kind };
+    session.declare_exchange(&exchange("dead", ExchangeKind::Fanout)).await.unwrap();
+    session.declare_queue(&dead).await.unwrap();
+    session.bind("dead", "dead", "").await.unwrap();
+    session.declare_exchange(&exchange("master", ExchangeKind::Direct)).await.unwrap();
+    session.declare_queue(&results).await.unwrap();
+    session.bind("results", "master", "slot.1").await.unwrap();
+    (results, dead)
+}
+
+/// A topic reaches each queue that is bound for it, once, and carries all its properties.
+pub async fn routes_by_topic<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let (a, b) = (node(&session, "a").await, node(&session, "b.example.com").await);
+    // Bound by two keys that both match, it still comes once.
+    session.bind(&a.name, "in", "broadcasts.*").await.unwrap();
+    let properties = Properties {
+        message_id: Some("m1".into()),
+        correlation_id: Some("run".into()),
+        kind: Some("command".into()),
+        timestamp: Some(1_700_000_000),
+        content_type: Some("application/json".into()),
+        app_id: Some("test".into()),
+        expiration: Some(Duration::from_secs(60)),
+        user_id: Some(broker.login()),
+        persistent: true,
+        headers: [
+            ("text".to_owned(), Header::Text("ü".into())),
+            ("number".to_owned(), Header::Number(-7)),
+            ("flag".to_owned(), Header::Flag(true)),
+        ]
+        .into(),
+    };
+    let sent = Message { body: b"all".to_vec(), properties };
+    let publish_all = Publish { exchange: "in", routing_key: "broadcasts.all", mandatory: true, message: sent.clone() };
+    session.publish(publish_all).await.unwrap();
+    publish(&session, "in", "node.b.example.com", "one").await.unwrap();
+    let mut of_a = session.consume(&a.name, SHARED).await.unwrap();
+    let mut of_b = session.consume(&b.name, SHARED).await.unwrap();
+    let first = next(&mut of_a).await;
+    assert_eq!(first.message, sent);
+    assert_eq!((first.exchange.as_str(), first.routing_key.as_str()), ("in", "broadcasts.all"));
+    assert!(!first.redelivered && first.count == 0);
+    assert_eq!(text(&next(&mut of_b).await), "all");
+    assert_eq!(text(&next(&mut of_b).await), "one");
+    session.unbind(&b.name, "in", "node.b.example.com").await.unwrap();
+    let gone = publish(&session, "in", "node.b.example.com", "two").await;
+    assert!(matches!(gone, Err(PublishError::Unroutable { .. })), "{gone:?}");
+}
+
+/// What no queue takes is an error, and the next publish works all the same.
+pub async fn says_what_is_unroutable<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let queue = node(&session, "a").await;
+    let nowhere = publish(&session, "in", "node.nobody", "x").await;
+    assert!(matches!(nowhere, Err(PublishError::Unroutable { .. })), "{nowhere:?}");
+    let no_exchange = publish(&session, "no such exchange", "x", "x").await;
+    assert!(matches!(no_exchange, Err(PublishError::Lost(_))), "{no_exchange:?}");
+    publish(&session, "in", "node.a", "x").await.unwrap();
+    assert_eq!(text(&next(&mut session.consume(&queue.name, SHARED).await.unwrap()).await), "x");
+}
+
+/// No more than the prefetch is handed out; acknowledging makes room, in any order.
+pub async fn keeps_to_the_prefetch<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let (queue, _) = results(&session, 50, 1 << 20).await;
+    for number in 0..6 {
+        publish(&session, "master", "slot.1", &number.to_string()).await.unwrap();
+    }
+    let mut consumer = session.consume(&queue.name, ConsumeOptions { prefetch: 3, exclusive: false }).await.unwrap();
+    let mut held = Vec::new();
+    for expected in ["0", "1", "2"] {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(text(&delivery), expected);
+        held.push(delivery.tag);
+    }
+    let early = tokio::time::timeout(Duration::from_millis(200), consumer.next()).await;
+    assert!(early.is_err(), "a fourth delivery with three unsettled");
+    let acks = consumer.acks();
+    acks.ack(&[held[2]]).await.unwrap();
+    assert_eq!(text(&next(&mut consumer).await), "3");
+    acks.ack(&[held[0], held[1]]).await.unwrap();
+    acks.ack(&[held[0], held[2]]).await.unwrap();
+    assert_eq!(text(&next(&mut consumer).await), "4");
+    assert_eq!(text(&next(&mut consumer).await), "5");
+}
+
+/// What is unsettled when a consumer closes comes again in order, counted; what was acknowledged does not.
+pub async fn returns_what_is_unsettled<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let (queue, _) = results(&session, 50, 1 << 20).await;
+    for number in 0..4 {
+        publish(&session, "master", "slot.1", &number.to_string()).await.unwrap();
+    }
+    let mut first = session.consume(&queue.name, SHARED).await.unwrap();
+    let mut tags = Vec::new();
+    for _ in 0..4 {
+        tags.push(next(&mut first).await.tag);
+    }
+    first.acks().ack(&[tags[1]]).await.unwrap();
+    first.close().await;
+    let mut second = session.consume(&queue.name, SHARED).await.unwrap();
+    for expected in ["0", "2", "3"] {
+        let delivery = next(&mut second).await;
+        assert_eq!((text(&delivery), delivery.redelivered, delivery.count), (expected, true, 1));
+    }
+}
+
+/// One consumer of the results works; the next takes over when it goes.
+pub async fn has_one_active_consumer<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let (queue, _) = results(&session, 50, 1 << 20).await;
+    let mut active = session.consume(&queue.name, SHARED).await.unwrap();
+    let other = broker.connect().await.unwrap();
+    let mut standby = other.consume(&queue.name, SHARED).await.unwrap();
+    publish(&session, "master", "slot.1", "a").await.unwrap();
+    assert_eq!(text(&next(&mut active).await), "a");
+    let early = tokio::time::timeout(Duration::from_millis(200), standby.next()).await;
+    assert!(early.is_err(), "the standby was given something");
+    active.close().await;
+    let taken_over = next(&mut standby).await;
+    assert_eq!((text(&taken_over), taken_over.redelivered), ("a", true));
+}
+
+/// An exclusive consumer admits no second one, until it goes.
+pub async fn admits_one_exclusive_consumer<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let queue = node(&session, "a").await;
+    let options = ConsumeOptions { prefetch: 1, exclusive: true };
+    let first = session.consume(&queue.name, options).await.unwrap();
+    let other = broker.connect().await.unwrap();
+    let refused = other.consume(&queue.name, options).await.err();
+    assert!(matches!(refused, Some(ConsumeError::InUse(_))), "{refused:?}");
+    assert_eq!(other.queue_status(&queue.name).await.unwrap().unwrap().consumers, 1);
+    first.close().await;
+    eventually(async || other.consume(&queue.name, options).await.map(drop)).await;
+}
+
+/// What was delivered too often goes to the dead letters.
+pub async fn buries_what_comes_too_often<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let (queue, dead) = results(&session, 2, 1 << 20).await;
+    publish(&session, "master", "slot.1", "poison").await.unwrap();
+    for expected in 0..3 {
+        let mut consumer = session.consume(&queue.name, SHARED).await.unwrap();
+        assert_eq!(next(&mut consumer).await.count, expected);
+        consumer.close().await;
+    }
+    let mut letters = session.consume(&dead.name, SHARED).await.unwrap();
+    assert_eq!(text(&next(&mut letters).await), "poison");
+}
+
+/// A queue that is full refuses, and what it has stays.
+pub async fn refuses_when_full<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let (queue, _) = results(&session, 50, 3000).await;
+    let body = "x".repeat(1000);
+    // A broker may take a few over the limit before it notices; it has to notice.
+    let mut taken = 0;
+    let refused = eventually(async || match publish(&session, "master", "slot.1", &body).await {
+        Ok(()) => {
+            taken += 1;
+            Err(format!("a refusal; {taken} were taken"))
+        }
+        Err(error) => Ok(error),
+    })
+    .await;
+    assert!(matches!(refused, PublishError::Full { .. }), "{refused:?}");
+    assert!(taken >= 2, "{taken} of three thousand bytes were taken");
+    let mut consumer = session.consume(&queue.name, SHARED).await.unwrap();
+    assert_eq!(text(&next(&mut consumer).await).len(), 1000);
+}
+
+/// What has expired is not delivered.
+pub async fn drops_what_has_expired<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let queue = node(&session, "a").await;
+    let mut expiring = message("old");
+    expiring.properties.expiration = Some(Duration::from_millis(1));
+    let publish_old = Publish { exchange: "in", routing_key: "node.a", mandatory: true, message: expiring };
+    session.publish(publish_old).await.unwrap();
+    publish(&session, "in", "node.a", "new").await.unwrap();
+    eventually(async || {
+        let left = session.queue_status(&queue.name).await.unwrap().unwrap().messages;
+        // In memory it is found to have expired when somebody comes for it.
+        (left <= 2).then_some(()).ok_or(format!("{left} messages"))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut consumer = session.consume(&queue.name, SHARED).await.unwrap();
+    assert_eq!(text(&next(&mut consumer).await), "new");
+}
+
+/// Questions about what is not there are answered, again and again.
+pub async fn answers_questions<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    assert!(!session.exchange_exists("in").await.unwrap());
+    assert_eq!(session.queue_status("nothing").await.unwrap(), None);
+    let queue = node(&session, "a").await;
+    assert!(session.exchange_exists("in").await.unwrap());
+    publish(&session, "in", "node.a", "x").await.unwrap();
+    eventually(async || {
+        let status = session.queue_status(&queue.name).await.unwrap().unwrap();
+        (status.messages == 1 && status.consumers == 0).then_some(()).ok_or(format!("{status:?}"))
+    })
+    .await;
+    assert_eq!(session.declare_queue(&queue).await.unwrap(), Declared::AsAsked);
+    let QueueKind::Node { expires, max_length } = queue.kind else { unreachable!("a node's queue") };
+    let other = Queue { kind: QueueKind::Node { expires, max_length: max_length + 1 }, name: queue.name.clone() };
+    assert!(matches!(session.declare_queue(&other).await.unwrap(), Declared::Differs(_)));
+    assert_eq!(session.queue_status("nothing").await.unwrap(), None, "and the connection is well");
+    let closed = tokio::time::timeout(Duration::from_millis(100), session.closed()).await;
+    assert!(closed.is_err(), "a refusal is no loss: {closed:?}");
+}
+
+/// A run's queue goes with its connection, and a notice that nobody takes is no trouble.
+pub async fn forgets_a_run<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    session.declare_exchange(&exchange("events", ExchangeKind::Topic)).await.unwrap();
+    let queue = run_queue("019aa0b0-0000-7000-8000-000000000001".parse().unwrap());
+    session.declare_queue(&queue).await.unwrap();
+    session.bind(&queue.name, "events", "run.1").await.unwrap();
+    let mut consumer = session.consume(&queue.name, ConsumeOptions { prefetch: 10, exclusive: true }).await.unwrap();
+    let other = broker.connect().await.unwrap();
+    for key in ["run.nobody", "run.1"] {
+        let told = Publish { exchange: "events", routing_key: key, mandatory: false, message: message("event") };
+        assert!(other.notify(told));
+    }
+    assert_eq!(text(&next(&mut consumer).await), "event");
+    session.close().await;
+    eventually(async || match other.queue_status(&queue.name).await {
+        Ok(None) => Ok(()),
+        status => Err(format!("the queue is gone; {status:?}")),
+    })
+    .await;
+}
+
+/// A connection that is cut says so, its consumers end, and another one finds everything durable.
+pub async fn says_that_it_is_lost<B: Broker>(broker: B, cut: impl AsyncFnOnce()) {
+    let session = broker.connect().await.unwrap();
+    let (queue, _) = results(&session, 50, 1 << 20).await;
+    publish(&session, "master", "slot.1", "kept").await.unwrap();
+    let mut consumer = session.consume(&queue.name, SHARED).await.unwrap();
+    let held = next(&mut consumer).await;
+    cut().await;
+    tokio::time::timeout(Duration::from_secs(30), session.closed()).await.expect("told within 30 s");
+    let ended = tokio::time::timeout(Duration::from_secs(30), consumer.next()).await.expect("told within 30 s");
+    assert!(ended.is_none(), "{ended:?}");
+    assert!(consumer.acks().ack(&[held.tag]).await.is_err(), "an acknowledgement that was not sent");
+    assert!(matches!(publish(&session, "master", "slot.1", "lost").await, Err(PublishError::Lost(_))));
+    let again = broker.connect().await.unwrap();
+    let mut consumer = again.consume(&queue.name, SHARED).await.unwrap();
+    let kept = next(&mut consumer).await;
+    assert_eq!((text(&kept), kept.redelivered), ("kept", true));
+}

@@ -1,0 +1,118 @@
+//! The specification of [`Store`], as code.
+
+use serde_json::{Value, json};
+use vogeler_protocol::NodeName;
+use vogeler_store::design_docs::DesignDoc;
+use vogeler_store::{Fate, Row, Store, StoreError, Synced};
+
+fn row(document: &Value) -> Row {
+    let id: NodeName = document["_id"].as_str().expect("an id").parse().expect("a node name");
+    Row { id, document: document.to_string().into_bytes() }
+}
+
+fn names(names: &[&str]) -> Vec<NodeName> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+async fn put<St: Store>(store: &St, documents: &[Value]) -> Vec<Fate> {
+    store.put(&documents.iter().map(row).collect::<Vec<_>>()).await.unwrap()
+}
+
+fn rev(fate: &Fate) -> String {
+    match fate {
+        Fate::Stored { rev } => rev.clone(),
+        other => panic!("not stored: {other:?}"),
+    }
+}
+
+/// A database that is missing says so, and is created once.
+pub async fn is_created_once<St: Store>(store: St) {
+    assert!(matches!(store.probe().await, Err(StoreError::Missing { .. })), "{:?}", store.probe().await);
+    assert!(store.create().await.unwrap());
+    assert!(!store.create().await.unwrap());
+    store.probe().await.unwrap();
+    assert!(!store.describe().await.unwrap().is_empty());
+}
+
+/// What was put is fetched, in the order of the question, with its revision; what is missing is none.
+pub async fn keeps_what_it_is_given<St: Store>(store: St) {
+    store.create().await.unwrap();
+    let documents = [
+        json!({"_id": "b", "packages": {"openssl": "3.0"}, "big": 123_456_789_012_345_678_i64, "text": "ü\u{0}\"\\"}),
+        json!({"_id": "a", "x": null}),
+    ];
+    let fates = put(&store, &documents).await;
+    assert_eq!(fates.len(), 2);
+    let fetched = store.fetch(&names(&["a", "missing", "b"])).await.unwrap();
+    let read = |text: &Option<String>| serde_json::from_str::<Value>(text.as_ref().expect("a document")).unwrap();
+    assert_eq!(read(&fetched[0])["_rev"], rev(&fates[1]));
+    assert!(fetched[1].is_none());
+    let b = read(&fetched[2]);
+    assert_eq!((&b["big"], &b["text"], &b["_id"]), (&documents[0]["big"], &documents[0]["text"], &json!("b")));
+    assert!(store.fetch(&[]).await.unwrap().is_empty());
+    assert!(store.put(&[]).await.unwrap().is_empty());
+}
+
+/// Each row has its own fate: an outdated revision is a conflict and disturbs no other row.
+pub async fn tells_each_rows_fate<St: Store>(store: St) {
+    store.create().await.unwrap();
+    let first = put(&store, &[json!({"_id": "a", "n": 1}), json!({"_id": "b", "n": 1})]).await;
+    let a = rev(&first[0]);
+    let second = put(
+        &store,
+        &[json!({"_id": "a", "_rev": a, "n": 2}), json!({"_id": "b", "n": 2}), json!({"_id": "c", "n": 1})],
+    )
+    .await;
+    assert_ne!(rev(&second[0]), a);
+    assert_eq!(second[1], Fate::Conflict);
+    rev(&second[2]);
+    let outdated = put(&store, &[json!({"_id": "a", "_rev": a, "n": 3})]).await;
+    assert_eq!(outdated, [Fate::Conflict]);
+    let documents = store.fetch(&names(&["a", "b"])).await.unwrap();
+    let numbers: Vec<i64> = documents
+        .iter()
+        .map(|text| serde_json::from_str::<Value>(text.as_ref().unwrap()).unwrap()["n"].as_i64().unwrap())
+        .collect();
+    assert_eq!(numbers, [2, 1]);
+}
+
+/// A document that somebody deleted is missing, and can be written anew without a revision.
+pub async fn starts_afresh_after_a_deletion<St: Store>(store: St, delete: impl AsyncFnOnce(&NodeName)) {
+    store.create().await.unwrap();
+    put(&store, &[json!({"_id": "a", "n": 1})]).await;
+    let a: NodeName = "a".parse().unwrap();
+    delete(&a).await;
+    assert_eq!(store.fetch(std::slice::from_ref(&a)).await.unwrap(), [None]);
+    rev(&put(&store, &[json!({"_id": "a", "n": 2})]).await[0]);
+    assert!(store.fetch(&[a]).await.unwrap()[0].is_some());
+}
+
+/// The nodes are those that have a record; groups are as their clients say.
+pub async fn lists_its_nodes<St: Store>(store: St, docs: &[DesignDoc]) {
+    store.create().await.unwrap();
+    for doc in docs {
+        assert_eq!(store.sync_design(doc).await.unwrap(), Synced::Created, "{}", doc.name());
+    }
+    let record = |id: &str, groups: &[&str]| {
+        json!({
+            "_id": id, "doc_type": "SystemRecord", "system_name": id, "updated_at": "2026-11-20T11:30:12.345Z",
+            "vogeler": {"client": {"groups": groups}},
+        })
+    };
+    put(&store, &[record("web01", &["web", "dc1"]), record("db01", &["dc1"])]).await;
+    let mut nodes = store.nodes().await.unwrap();
+    nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    assert_eq!(nodes.iter().map(|known| known.node.as_str()).collect::<Vec<_>>(), ["db01", "web01"]);
+    assert_eq!(nodes[0].updated_at.unwrap().to_string(), "2026-11-20T11:30:12.345Z");
+    let members = async |group: &str| {
+        let mut members = store.members(&group.parse().unwrap()).await.unwrap();
+        members.sort();
+        members
+    };
+    assert_eq!(members("dc1").await, names(&["db01", "web01"]));
+    assert_eq!(members("web").await, names(&["web01"]));
+    assert!(members("nobody").await.is_empty());
+    for doc in docs {
+        assert_eq!(store.sync_design(doc).await.unwrap(), Synced::Unchanged, "{}", doc.name());
+    }
+}
