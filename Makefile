@@ -1,0 +1,124 @@
+# Vogeler. `make` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ARCH ?= $(shell uname -m)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# Where the built programs are. One that is given is taken as it is, and nothing is built for it.
+ifeq ($(origin BINDIR),undefined)
+BINDIR := $(TARGET)/release
+BUILT := build
+endif
+
+DESTDIR ?=
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+ROLE ?= all
+
+# More arguments for the test run, as in: make test TEST_ARGS='-p vogeler-store conflict'
+TEST_ARGS ?=
+RUN := $(TARGET)/services/run
+# Not written out in the recipe: make runs a line with MAKE in it even when told -n.
+SELF := $(MAKE) --no-print-directory
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## the programs, for release, in target/release
+	cargo build --release --locked
+
+# ---- test ---------------------------------------------------------------------------------
+
+.PHONY: test
+test: ## the whole suite, against a RabbitMQ and a CouchDB of its own (or VOGELER_TEST_COUCHDB_URL)
+	tests/services.sh install
+	tests/services.sh with $(RUN) $(SELF) suite
+
+# Needs the services' addresses in the environment, so it is `make test` that people call.
+.PHONY: suite
+suite:
+	@[ -n "$${VOGELER_TEST_AMQP_URL:-}" ] || { echo "no services: run make test, or source the env of tests/services.sh start DIR" >&2; exit 1; }
+	@outcome=0; \
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --no-fail-fast $(TEST_ARGS) || outcome=1; \
+		cargo test --workspace --doc || outcome=1; \
+	else \
+		echo "cargo-nextest is not here; cargo test serves as well (cargo install cargo-nextest --locked gets it)"; \
+		cargo test --workspace --no-fail-fast $(TEST_ARGS) || outcome=1; \
+	fi; \
+	tests/plugins.sh || outcome=1; \
+	exit $$outcome
+
+.PHONY: clean-services
+clean-services: ## stop what a killed test run left, and remove its files and downloads
+	tests/services.sh stop $(RUN)
+	rm -rf $(TARGET)/services
+
+# ---- check --------------------------------------------------------------------------------
+
+.PHONY: check
+check: check-tools ## formatting, lints, documentation, licences, shell scripts
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace
+	cargo deny check bans licenses sources
+	shellcheck -x $$({ git ls-files -co --exclude-standard '*.sh'; git ls-files -co --exclude-standard | xargs \
+		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh( |$$)/ {print FILENAME} {nextfile}'; } | sort -u)
+
+.PHONY: check-tools
+check-tools:
+	@missing=; \
+	need() { "$${@:3}" >/dev/null 2>&1 || { echo "make check needs $$1, which is not here; to get it: $$2" >&2; missing=yes; }; }; \
+	need rustfmt 'rustup component add rustfmt' cargo fmt --version; \
+	need clippy 'rustup component add clippy' cargo clippy --version; \
+	need cargo-deny 'cargo install cargo-deny --locked' cargo deny --version; \
+	need shellcheck 'apt-get install shellcheck' shellcheck --version; \
+	[ -z "$$missing" ]
+
+# ---- demo ---------------------------------------------------------------------------------
+
+.PHONY: demo demo-down
+demo: ## a whole Vogeler under .demo/: broker, database, server, three nodes, one run
+	tests/demo.sh up
+
+demo-down: ## stop it
+	tests/demo.sh down
+
+# ---- install ------------------------------------------------------------------------------
+
+.PHONY: install
+install: ## what `make build` built, as ROLE (all, client, server, runner), below DESTDIR, PREFIX, SYSCONFDIR
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' BINDIR='$(BINDIR)' packaging/install.sh $(ROLE)
+
+ROLES := client server runner
+COMMON_FILES := packaging/install.sh packaging/vogeler.yaml packaging/vogeler-node.yaml $(wildcard README.md CHANGELOG.md)
+client_FILES := plugins packaging/systemd/vogeler-client.service packaging/supervisord packaging/runit packaging/kickstart
+server_FILES := design-docs packaging/systemd/vogeler-server.service packaging/rabbitmq
+runner_FILES :=
+TARBALLS := $(foreach role,$(ROLES),dist/vogeler-$(role)-$(VERSION)-$(ARCH).tar.gz)
+
+# The same files make the same tarball, byte for byte.
+EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
+TAR := tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(EPOCH)
+
+.PHONY: dist
+dist: $(TARBALLS) ## a tarball a role, and their SHA-256 sums, in dist/
+	cd dist && sha256sum $(notdir $(TARBALLS)) >SHA256SUMS && cat SHA256SUMS
+
+.PHONY: $(TARBALLS)
+$(TARBALLS): dist/vogeler-%-$(VERSION)-$(ARCH).tar.gz: $(BUILT)
+	@name=vogeler-$*-$(VERSION)-$(ARCH); \
+	rm -rf dist/stage/$$name; mkdir -p dist/stage/$$name/bin; \
+	cp -p $(BINDIR)/vogeler-$* dist/stage/$$name/bin/; \
+	cp -p --parents -R $(COMMON_FILES) $($*_FILES) dist/stage/$$name/; \
+	$(TAR) -C dist/stage -cf - $$name | gzip -9n >$@; \
+	rm -rf dist/stage/$$name; rmdir dist/stage 2>/dev/null || true; \
+	echo $@
