@@ -46,6 +46,7 @@ test: ## the whole suite, against a RabbitMQ and a CouchDB of its own (or VOGELE
 .PHONY: suite
 suite:
 	@[ -n "$${VOGELER_TEST_AMQP_URL:-}" ] || { echo "no services: run make test, or source the env of tests/services.sh start DIR" >&2; exit 1; }
+	cargo build --workspace --locked
 	@outcome=0; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --workspace --no-fail-fast $(TEST_ARGS) || outcome=1; \

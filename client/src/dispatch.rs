@@ -82,6 +82,7 @@ pub struct Dispatch<S: Session, A> {
     waiting: BTreeMap<Alias, Vec<Waiting>>,
     running: BTreeMap<Alias, Vec<RunId>>,
     executions: JoinSet<(Box<Plugin>, u64, Execution)>,
+    acknowledging: JoinSet<()>,
     receipts: HashMap<Asked, Receipt>,
     draining: bool,
 }
@@ -128,6 +129,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
             executions: JoinSet::new(),
+            acknowledging: JoinSet::new(),
             receipts: HashMap::new(),
             draining: false,
         }
@@ -167,31 +169,32 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
     }
 
     /// Whether nothing runs and everything is with the broker.
-    pub fn is_idle(&self) -> bool {
-        self.executions.is_empty() && self.outbox.is_empty()
+    pub fn is_idle(&mut self) -> bool {
+        while self.acknowledging.try_join_next().is_some() {}
+        self.executions.is_empty() && self.outbox.is_empty() && self.acknowledging.is_empty()
     }
 
     /// Takes what the link heard.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub async fn hear(&mut self, heard: Heard<A>) -> io::Result<()> {
+    pub fn hear(&mut self, heard: Heard<A>) -> io::Result<()> {
         match heard {
             Heard::Up { session, acks } => {
                 self.acks = Some((session, acks));
                 Ok(())
             }
-            Heard::Delivery { session, delivery } => self.take(session, &delivery).await,
+            Heard::Delivery { session, delivery } => self.take(session, &delivery),
         }
     }
 
-    async fn take(&mut self, session: u64, delivery: &Delivery) -> io::Result<()> {
+    fn take(&mut self, session: u64, delivery: &Delivery) -> io::Result<()> {
         let receipt = Receipt { session, tag: delivery.tag };
         let command: Command = match message::decode(&delivery.message.body) {
             Ok(command) => command,
             Err(error) => {
                 warn!(%error, "a message that is no command was thrown away");
-                self.ack(&[receipt]).await;
+                self.ack(&[receipt]);
                 return Ok(());
             }
         };
@@ -199,27 +202,29 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
         if let Some(earlier) = self.receipts.get_mut(&asked) {
             // It waits or runs, and came again by another session: it is answered once, there.
             debug!(run = %command.run, alias = %command.command, "a command came again");
+            let duplicate = (earlier.session == receipt.session).then_some(*earlier);
             *earlier = receipt;
+            self.ack(duplicate.as_slice());
             return Ok(());
         }
         match self.journal.progress(&asked) {
             Some(Progress::Done) => {
                 debug!(run = %command.run, alias = %command.command, "a command was answered before");
-                self.ack(&[receipt]).await;
+                self.ack(&[receipt]);
             }
-            Some(Progress::Started { epoch }) => {
+            Some(Progress::Started { epoch, seq }) => {
                 warn!(run = %command.run, alias = %command.command, epoch, "a command was interrupted");
                 self.receipts.insert(asked, receipt);
-                self.report_interrupted(&command);
+                self.report_interrupted(&command, epoch, seq);
             }
-            None => self.admit(command, asked, receipt).await,
+            None => self.admit(command, asked, receipt),
         }
         self.start_what_can()
     }
 
     /// Every command's target and time are looked at here: bindings only save traffic, and the
     /// broker's expiry promises nothing.
-    async fn admit(&mut self, command: Command, asked: Asked, receipt: Receipt) {
+    fn admit(&mut self, command: Command, asked: Asked, receipt: Receipt) {
         let refusal = if !command.target.includes(&self.origin.node, &self.groups) {
             match command.target {
                 Target::Glob(_) | Target::All => None,
@@ -243,11 +248,24 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             info!(run = %command.run, alias = %command.command, detail, "command {notice}");
             self.tell(&command, notice, Some(detail));
         }
-        self.ack(&[receipt]).await;
+        self.ack(&[receipt]);
     }
 
-    /// When the next command's splay is over, if one waits for that.
+    /// Whether commands wait for their turn.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        !self.draining && self.running.len() < self.concurrency && !self.outbox.is_full()
+    }
+
+    /// When the next command's splay is over, if one waits for that alone. Where there is no room,
+    /// what makes room starts it.
     pub fn next_start(&self) -> Option<Instant> {
+        if !self.has_room() {
+            return None;
+        }
         let waiting = self.waiting.iter().filter(|(alias, _)| !self.running.contains_key(*alias));
         waiting.flat_map(|(_, waiting)| waiting.iter().map(|waiting| waiting.not_before)).min()
     }
@@ -267,7 +285,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             .map(|(alias, _)| alias.clone())
             .collect();
         for alias in due {
-            if self.draining || self.running.len() >= self.concurrency || self.outbox.is_full() {
+            if !self.has_room() {
                 return Ok(());
             }
             self.start(&alias)?;
@@ -275,13 +293,31 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
         Ok(())
     }
 
+    /// Refuses what has expired while it waited here.
+    fn still_good(&mut self, alias: &Alias, waiting: Vec<Waiting>) -> Vec<Waiting> {
+        let now = self.clock.now();
+        let (good, expired): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|waiting| now <= waiting.expires_at.after(CLOCK_GRACE));
+        for waiting in expired {
+            info!(run = %waiting.run, %alias, "a command expired while it waited");
+            if let Some(receipt) = self.receipts.remove(&(waiting.run, alias.clone())) {
+                self.ack(&[receipt]);
+            }
+        }
+        good
+    }
+
     fn start(&mut self, alias: &Alias) -> io::Result<()> {
         let Some(waiting) = self.waiting.remove(alias) else { return Ok(()) };
+        let waiting = self.still_good(alias, waiting);
+        if waiting.is_empty() {
+            return Ok(());
+        }
         let runs: Vec<RunId> = waiting.iter().map(|waiting| waiting.run).collect();
         let noted: Vec<(Asked, Timestamp)> =
             waiting.iter().map(|waiting| ((waiting.run, alias.clone()), waiting.expires_at)).collect();
-        self.journal.started(&noted, self.origin.epoch)?;
         let seq = self.next_seq();
+        self.journal.started(&noted, (self.origin.epoch, seq))?;
         self.running.insert(alias.clone(), runs.clone());
         let Some(plugin) = self.registry.get(alias).cloned() else {
             // It was there when the command was taken, and a reload has removed it since.
@@ -291,7 +327,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
                 stderr: String::new(),
             };
             self.running.remove(alias);
-            self.post_failure(alias, &runs, seq, failure);
+            self.post_failure(alias, &runs, (self.origin.epoch, seq), failure);
             return Ok(());
         };
         let executor =
@@ -323,7 +359,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub async fn settle(&mut self, finished: Finished) -> io::Result<()> {
+    pub fn settle(&mut self, finished: Finished) -> io::Result<()> {
         match finished {
             Finished::Plugin(plugin, seq, execution) => {
                 let runs = self.running.remove(&plugin.alias).unwrap_or_default();
@@ -333,7 +369,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
                 // Noted before it is acknowledged: a crash between the two is told as done.
                 self.journal.done(answers.iter().cloned(), self.clock.now())?;
                 let receipts: Vec<Receipt> = answers.iter().filter_map(|asked| self.receipts.remove(asked)).collect();
-                self.ack(&receipts).await;
+                self.ack(&receipts);
             }
         }
         self.start_what_can()
@@ -371,20 +407,22 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
         self.post_answer(body, &plugin.alias, runs);
     }
 
-    fn report_interrupted(&mut self, command: &Command) {
+    /// In the place of the execution that was cut short: if its result did reach the server after
+    /// all, that one stands.
+    fn report_interrupted(&mut self, command: &Command, epoch: u64, seq: u64) {
         let failure = Failure {
             kind: FailureKind::Interrupted,
             message: "the client ended while the plugin ran; it is not run again".to_owned(),
             stderr: String::new(),
         };
-        let seq = self.next_seq();
-        self.post_failure(&command.command, &[command.run], seq, failure);
+        self.post_failure(&command.command, &[command.run], (epoch, seq), failure);
     }
 
-    fn post_failure(&mut self, alias: &Alias, runs: &[RunId], seq: u64, failure: Failure) {
+    fn post_failure(&mut self, alias: &Alias, runs: &[RunId], (epoch, seq): (u64, u64), failure: Failure) {
         let key = self.registry.get(alias).map_or_else(|| alias.into(), |plugin| plugin.key.clone());
-        let started_at = Some(self.clock.now());
-        let result = CommandResult { key, started_at, ..self.result(alias, runs, seq, Payload::Failure(failure)) };
+        let (started_at, epoch) = (Some(self.clock.now()), Some(epoch));
+        let payload = Payload::Failure(failure);
+        let result = CommandResult { key, started_at, epoch, ..self.result(alias, runs, seq, payload) };
         self.post_answer(result.encode(), alias, runs);
     }
 
@@ -463,13 +501,21 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
     }
 
     /// Acknowledges what came by the session of the moment; the rest came again by it, or will.
-    async fn ack(&self, receipts: &[Receipt]) {
+    /// Not waited for: while the broker blocks the connection no acknowledgement leaves it.
+    fn ack(&mut self, receipts: &[Receipt]) {
+        while self.acknowledging.try_join_next().is_some() {}
         let Some((session, acks)) = &self.acks else { return };
         let tags: Vec<u64> =
             receipts.iter().filter(|receipt| receipt.session == *session).map(|receipt| receipt.tag).collect();
-        if let Err(reason) = acks.ack(&tags).await {
-            debug!(%reason, "not acknowledged; the command comes again and is told from the journal");
+        if tags.is_empty() {
+            return;
         }
+        let acks = acks.clone();
+        self.acknowledging.spawn(async move {
+            if let Err(reason) = acks.ack(&tags).await {
+                debug!(%reason, "not acknowledged; the command comes again and is told from the journal");
+            }
+        });
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Progress {
     Started {
         /// The epoch.
         epoch: u64,
+        /// Its place in the epoch.
+        seq: u64,
     },
     /// The broker has its result.
     Done,
@@ -78,11 +80,11 @@ impl Journal {
     ///
     /// # Errors
     /// It cannot be written; the plugin must not be started.
-    pub fn started(&mut self, asked: &[(Asked, Timestamp)], epoch: u64) -> io::Result<()> {
+    pub fn started(&mut self, asked: &[(Asked, Timestamp)], (epoch, seq): (u64, u64)) -> io::Result<()> {
         let mut lines = String::new();
         for (asked, expires_at) in asked {
             let entry = Entry {
-                progress: Progress::Started { epoch },
+                progress: Progress::Started { epoch, seq },
                 expires: i64::try_from(expires_at.as_second()).unwrap_or(i64::MAX),
             };
             lines.push_str(&line(asked, &entry));
@@ -93,7 +95,7 @@ impl Journal {
     }
 
     /// Notes that the broker has the result of these commands. May be lost in a crash: they are
-    /// then reported as interrupted, which their result outranks.
+    /// then reported as interrupted, at the place that their result holds already.
     ///
     /// # Errors
     /// It cannot be written.
@@ -132,7 +134,7 @@ fn append(path: &Path) -> io::Result<File> {
 
 fn line((run, alias): &Asked, entry: &Entry) -> String {
     match entry.progress {
-        Progress::Started { epoch } => format!("started {run} {alias} {} {epoch}\n", entry.expires),
+        Progress::Started { epoch, seq } => format!("started {run} {alias} {} {epoch} {seq}\n", entry.expires),
         Progress::Done => format!("done {run} {alias} {}\n", entry.expires),
     }
 }
@@ -143,7 +145,7 @@ fn read_line(text: &str) -> Option<(Asked, Entry)> {
     let asked = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let expires = words.next()?.parse().ok()?;
     let progress = match kind {
-        "started" => Progress::Started { epoch: words.next()?.parse().ok()? },
+        "started" => Progress::Started { epoch: words.next()?.parse().ok()?, seq: words.next()?.parse().ok()? },
         "done" => Progress::Done,
         _ => return None,
     };
@@ -164,13 +166,13 @@ mod tests {
         let path = dir.path().join("journal");
         let later = Timestamp::from_millisecond(4_000_000_000_000);
         let mut journal = Journal::open(&path).unwrap();
-        journal.started(&[(asked(1), later), (asked(2), later)], 7).unwrap();
+        journal.started(&[(asked(1), later), (asked(2), later)], (7, 3)).unwrap();
         journal.done([asked(1)], later).unwrap();
         drop(journal);
         append(&path).unwrap().write_all(b"done 019aa0b0-0000-7000-8000-000000000002 rp").unwrap();
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!(journal.progress(&asked(1)), Some(Progress::Done));
-        assert_eq!(journal.progress(&asked(2)), Some(Progress::Started { epoch: 7 }));
+        assert_eq!(journal.progress(&asked(2)), Some(Progress::Started { epoch: 7, seq: 3 }));
         assert_eq!(journal.progress(&asked(3)), None);
         journal.done([asked(2)], later).unwrap();
         assert_eq!(Journal::open(&path).unwrap().progress(&asked(2)), Some(Progress::Done));
@@ -182,9 +184,9 @@ mod tests {
         let path = dir.path().join("journal");
         let mut journal = Journal::open(&path).unwrap();
         let (old, now) = (Timestamp::from_millisecond(0), Timestamp::from_millisecond(4_000_000_000_000));
-        journal.started(&[(asked(1), old)], 1).unwrap();
+        journal.started(&[(asked(1), old)], (1, 1)).unwrap();
         let many = vec![(asked(2), now); 20_000];
-        journal.started(&many, 1).unwrap();
+        journal.started(&many, (1, 2)).unwrap();
         journal.done([asked(2)], now).unwrap();
         assert!(fs::metadata(&path).unwrap().len() < 1000, "it was written anew");
         assert_eq!(journal.progress(&asked(1)), None);

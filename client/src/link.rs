@@ -106,6 +106,7 @@ impl<B: Broker> Link<'_, B> {
                         warn!(reason, "not connected; trying again");
                         last = reason;
                     }
+                    in_use_since = None;
                     backoff.next_wait()
                 }
                 End::InUse => {

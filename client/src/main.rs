@@ -10,7 +10,7 @@ use vogeler_client::plugin::registry::Registry;
 use vogeler_client::run::Agent;
 use vogeler_client::state::State;
 use vogeler_client::{check, identity, show};
-use vogeler_messaging::amqp::AmqpBroker;
+use vogeler_messaging::amqp::{AmqpBroker, Frames};
 use vogeler_messaging::topology::slot_key;
 use vogeler_process::signals::{ReloadSignal, StopSignals};
 use vogeler_process::{exit, logging};
@@ -51,17 +51,18 @@ async fn act(action: Action, oneshot: bool, flags: &Flags, loaded: Loaded) -> an
         Action::Exec { alias } => return exec(&alias, &read_plugins(), name()?).await,
         Action::Check => {
             let (topology, node) = (broker.topology(), name());
-            let findings = check::check(&broker.amqp("vogeler-client check")?, &topology, &client, &node).await;
+            let findings =
+                check::check(&broker.amqp("vogeler-client check", Frames::Small)?, &topology, &client, &node).await;
             findings.iter().for_each(|finding| println!("{finding}"));
             return Ok(ExitCode::from(u8::from(findings.iter().any(|finding| !finding.good))));
         }
         Action::Run => {
             let node = name()?;
             let agent: Agent<AmqpBroker> = Agent {
-                broker: broker.amqp(&format!("vogeler-client {node}"))?,
+                broker: broker.amqp(&format!("vogeler-client {node}"), Frames::Small)?,
                 topology: broker.topology(),
                 machine_id: identity::machine_id(Path::new("/")),
-                state: State::open(&client.state_dir)?,
+                state: State::open(&client.state_dir, Clock::system().now())?,
                 concurrency: client.concurrency,
                 registry: read_plugins(),
                 groups: client.groups.clone(),
@@ -74,12 +75,14 @@ async fn act(action: Action, oneshot: bool, flags: &Flags, loaded: Loaded) -> an
                 .context("cannot become the reaper of what plugins leave behind")?;
             let mut stop = StopSignals::listen().context("cannot listen for signals")?;
             let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
+            let mut groups = client.groups.clone();
             let reload = async || {
                 hangup.recv().await;
-                // A file that was broken meanwhile leaves the groups as they were.
-                let groups = flags.load().map(|loaded| loaded.client.groups);
-                let groups = groups.inspect_err(|error| warn!(%error, "the configuration was not read anew"));
-                (read_plugins(), groups.unwrap_or_else(|_| client.groups.clone()))
+                match flags.load() {
+                    Ok(loaded) => groups = loaded.client.groups,
+                    Err(error) => warn!(%error, "the configuration was not read anew; the groups stay as they are"),
+                }
+                (read_plugins(), groups.clone())
             };
             agent.run(async move { stop.recv().await }, reload).await?;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
-use vogeler_messaging::{Backoff, Message, Publish, PublishError, Session};
+use vogeler_messaging::{Backoff, Lost, Message, Publish, PublishError, Session};
 use vogeler_protocol::Random;
 
 use crate::journal::Asked;
@@ -95,9 +95,11 @@ async fn deliver<S: Session>(mut session: watch::Receiver<Option<S>>, random: Ra
             Publish { exchange: &exchange, routing_key: &routing_key, mandatory: true, message: message.clone() };
         match current.publish(publish).await {
             Ok(()) => return Sent { answers, bytes },
-            Err(PublishError::Lost(reason)) => debug!(%reason, "a message has to be published again"),
+            Err(PublishError::Lost(reason @ Lost::Connection(_))) => {
+                debug!(%reason, "a message has to be published again");
+            }
             Err(reason) if !told => {
-                warn!(%reason, "a message waits until the broker takes it; run vogeler-server setup, or make room");
+                warn!(%reason, "a message waits until the broker takes it; vogeler-client check says what is missing");
                 told = true;
             }
             Err(reason) => debug!(%reason, "a message still waits"),

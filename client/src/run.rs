@@ -97,7 +97,8 @@ impl<B: Broker> Agent<B> {
         let mut drained_by: Option<tokio::time::Instant> = None;
         let mut quiet_since = None;
         loop {
-            if drained_by.is_some() && dispatch.is_idle() {
+            let idle = dispatch.is_idle();
+            if drained_by.is_some() && idle {
                 return Ok(());
             }
             let next_start = dispatch.next_start();
@@ -111,11 +112,12 @@ impl<B: Broker> Agent<B> {
                     warn!("plugins still run after {} s; their commands are told as interrupted", DRAIN.as_secs());
                     return Ok(());
                 }
-                finished = dispatch.finished() => dispatch.settle(finished?).await.context("cannot write the journal")?,
+                finished = dispatch.finished() => dispatch.settle(finished?).context("cannot write the journal")?,
                 Some(heard) = heard.recv() => {
                     quiet_since = Some(tokio::time::Instant::now());
-                    dispatch.hear(heard).await.context("cannot write the journal")?;
+                    dispatch.hear(heard).context("cannot write the journal")?;
                 }
+                ended = &mut link => return ended,
                 () = at(next_start) => dispatch.start_what_can().context("cannot write the journal")?,
                 (registry, groups) = reload() => {
                     info!(aliases = registry.names(), "plugins were read anew");
@@ -123,10 +125,9 @@ impl<B: Broker> Agent<B> {
                     dispatch.replace(Arc::new(registry), groups.clone());
                     groups_out.send_replace(groups);
                 }
-                () = at(quiet_since.map(|since| since + ONESHOT_QUIET)), if self.oneshot && next_start.is_none() && dispatch.is_idle() => {
+                () = at(quiet_since.map(|since| since + ONESHOT_QUIET)), if self.oneshot && idle && !dispatch.has_waiting() => {
                     return Ok(());
                 }
-                ended = &mut link => return ended,
             }
         }
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use vogeler_protocol::Group;
+use vogeler_protocol::{Group, Timestamp};
 
 use crate::journal::Journal;
 
@@ -55,7 +55,7 @@ impl State {
     ///
     /// # Errors
     /// What [`BadState`] lists.
-    pub fn open(dir: &Path) -> Result<Self, BadState> {
+    pub fn open(dir: &Path, now: Timestamp) -> Result<Self, BadState> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
         let lock_path = dir.join("lock");
         let lock = OpenOptions::new()
@@ -73,13 +73,16 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(source) => return Err(BadState::Io { path, source }),
         };
-        let epoch = last + 1;
+        // A directory that was lost must not begin at one again: everything the node then sent would
+        // count as older than what its record holds. The clock only seeds the count, it never
+        // compares: one that goes back is outrun by the count itself.
+        let epoch = now.as_second().max(last + 1);
         // On disk before anything is ordered by it.
         write_whole(&path, &format!("{epoch}\n"))?;
         Ok(Self { dir: dir.to_owned(), epoch, _lock: lock })
     }
 
-    /// How often a client has started here, this start included.
+    /// The number of this start: greater than that of every start before.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -131,19 +134,23 @@ mod tests {
     fn counts_its_starts_and_admits_one_client() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let first = State::open(&path).unwrap();
-        assert_eq!(first.epoch(), 1);
-        assert!(matches!(State::open(&path), Err(BadState::InUse { .. })));
+        let (then, before) = (Timestamp::from_millisecond(5_000), Timestamp::from_millisecond(1_000));
+        let first = State::open(&path, then).unwrap();
+        assert_eq!(first.epoch(), 5);
+        assert!(matches!(State::open(&path, then), Err(BadState::InUse { .. })));
         first.set_bound_groups(&["web".parse().unwrap()]).unwrap();
         drop(first);
-        let second = State::open(&path).unwrap();
-        assert_eq!((second.epoch(), second.bound_groups().len()), (2, 1));
+        let second = State::open(&path, before).unwrap();
+        assert_eq!((second.epoch(), second.bound_groups().len()), (6, 1), "with its clock set back");
+        drop(second);
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!(State::open(&path, Timestamp::from_millisecond(60_000)).unwrap().epoch(), 60, "with its state lost");
     }
 
     #[test]
     fn a_spoilt_counter_is_not_guessed() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("epoch"), "many").unwrap();
-        assert!(matches!(State::open(dir.path()), Err(BadState::Epoch { .. })));
+        assert!(matches!(State::open(dir.path(), Timestamp::from_millisecond(0)), Err(BadState::Epoch { .. })));
     }
 }

@@ -19,6 +19,8 @@ pub struct Expected {
     pub on_line: BTreeSet<NodeName>,
     /// Known, but not connected; the command waits for them.
     pub off_line: BTreeSet<NodeName>,
+    /// Known, but their queue is gone: they were away for too long, and this command does not reach them.
+    pub gone: BTreeSet<NodeName>,
     /// Named by the operator, and nobody knows them.
     pub unknown: BTreeSet<NodeName>,
 }
@@ -75,7 +77,7 @@ pub async fn presence<S: Session>(
         match session.queue_status(&node_queue(node).name).await? {
             Some(status) if status.consumers > 0 => expected.on_line.insert(node.clone()),
             Some(_) => expected.off_line.insert(node.clone()),
-            None if candidates.contains(node) => expected.off_line.insert(node.clone()),
+            None if candidates.contains(node) => expected.gone.insert(node.clone()),
             None => expected.unknown.insert(node.clone()),
         };
     }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tracing::warn;
+use vogeler_messaging::amqp::Frames;
 use vogeler_process::signals::StopSignals;
 use vogeler_process::{exit, logging};
 use vogeler_protocol::{Clock, Random};
@@ -52,7 +53,7 @@ async fn ask(cli: Cli, loaded: Loaded) -> anyhow::Result<u8> {
     };
     let parts = Parts {
         topology: broker.topology(),
-        broker: broker.amqp("vogeler-runner")?,
+        broker: broker.amqp("vogeler-runner", Frames::Large)?,
         store: store.couch()?,
         clock: Clock::system(),
         random: Random::from_system(),

@@ -124,6 +124,7 @@ fn summary(about: &About, tally: &Tally) -> String {
             State::Waiting => "on line and silent: the command was delivered or waits behind others".to_owned(),
             State::Running => "accepted it, and no result is stored yet".to_owned(),
             State::OffLine => format!("off line: gets it when it connects, until {}", about.expires_at),
+            State::Gone => "known, but its queue is gone: it does not get this command".to_owned(),
             State::Unknown => "no such node: no record and no queue of that name".to_owned(),
             State::Ended { .. } => continue,
         };
@@ -182,7 +183,12 @@ mod tests {
     #[test]
     fn the_summary_says_who_did_not_answer_and_why() {
         let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        let expected = Expected { on_line: names(&["web01"]), off_line: names(&["db01"]), unknown: names(&["wbe02"]) };
+        let expected = Expected {
+            on_line: names(&["web01"]),
+            off_line: names(&["db01"]),
+            unknown: names(&["wbe02"]),
+            ..Expected::default()
+        };
         let tally = Tally::new(&expected, false, Timestamp::from_millisecond(0));
         let about = About {
             run: "019aa0b0-0000-7000-8000-000000000001".parse().unwrap(),

@@ -7,8 +7,7 @@ use anyhow::{Context as _, bail};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vogeler_messaging::topology::{routes, run_key, run_queue};
 use vogeler_messaging::{
-    Acks, Backoff, Broker, ConsumeOptions, Consumer, Lost, Message, Properties, Publish, PublishError, Session,
-    Topology,
+    Backoff, Broker, ConsumeOptions, Consumer, Lost, Message, Properties, Publish, PublishError, Session, Topology,
 };
 use vogeler_protocol::message::{self, Command, Event, Version};
 use vogeler_protocol::{Alias, Clock, NodeName, Random, Record, RunId, Target, Timestamp};
@@ -16,7 +15,7 @@ use vogeler_store::Store;
 
 use crate::expected::{self, Expected, Known};
 use crate::progress::{About, Progress};
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 
 /// Ended by Ctrl-C, as a shell reports it.
 pub const INTERRUPTED: u8 = 130;
@@ -126,7 +125,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         }
         // Listen first: an answer may be faster than the publisher confirm.
         let consumer = self.listen(&session).await.context("cannot listen for events")?;
-        self.publish(&session, &expected).await?;
+        self.publish_in_time(&session, &expected).await?;
         self.progress.count(&tally);
         let named = matches!(self.request.target, Target::Nodes(_));
         let somebody_may_come = known.is_none() && !named;
@@ -139,7 +138,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         }
         let status = tally.exit_status(self.request.strict);
         self.progress.end(&self.about, &tally, status);
-        if tally.nobody_there() && status == crate::tally::SILENT {
+        if tally.nobody_there() && status == tally::SILENT {
             self.progress.notice(&format!(
                 "nobody that {} means is on line; the command waits for them until {}",
                 self.request.target, self.about.expires_at
@@ -178,10 +177,16 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
     }
 
     async fn detach(&self, session: &B::Session, expected: &Expected, tally: &Tally) -> anyhow::Result<u8> {
-        self.publish(session, expected).await?;
-        let status = if expected.unknown.is_empty() { crate::tally::GOOD } else { crate::tally::NO_SUCH };
+        let routed = self.publish_in_time(session, expected).await?;
+        let status = match (expected.unknown.is_empty(), routed) {
+            (false, _) => tally::NO_SUCH,
+            (true, 0) => tally::SILENT,
+            (true, _) => tally::GOOD,
+        };
         self.progress.end(&self.about, tally, status);
-        self.progress.notice(&format!("the broker has it (run {}); queued is not run", self.about.run));
+        if routed > 0 {
+            self.progress.notice(&format!("the broker has it (run {}); queued is not run", self.about.run));
+        }
         session.close().await;
         Ok(status)
     }
@@ -190,14 +195,27 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         let queue = run_queue(self.command.run);
         session.declare_queue(&queue).await?;
         session.bind(&queue.name, &self.parts.topology.events, &run_key(self.command.run)).await?;
-        let options = ConsumeOptions { prefetch: 1000, exclusive: true };
+        // Never acknowledged: the queue goes with the connection, and under a broker's alarm no
+        // acknowledgement would leave it.
+        let options = ConsumeOptions { prefetch: 0, exclusive: true };
         Ok(session.consume(&queue.name, options).await?)
     }
 
-    async fn publish(&self, session: &B::Session, expected: &Expected) -> anyhow::Result<()> {
+    async fn publish_in_time(&self, session: &B::Session, expected: &Expected) -> anyhow::Result<usize> {
+        let published = timeout(self.request.timeout, self.publish(session, expected)).await;
+        let routed = published.context("the broker has not taken the command in time")??;
+        if routed == 0 {
+            self.progress.notice("no queue takes the command: nobody gets it, now or later");
+        }
+        Ok(routed)
+    }
+
+    /// Publishes every message of the command; how many of them some queue took.
+    async fn publish(&self, session: &B::Session, expected: &Expected) -> anyhow::Result<usize> {
+        let mut routed = 0;
         for (key, target) in routes(&self.request.target) {
             if let Target::Nodes(nodes) = &target
-                && nodes.iter().any(|node| expected.unknown.contains(node))
+                && nodes.iter().any(|node| expected.unknown.contains(node) || expected.gone.contains(node))
             {
                 continue;
             }
@@ -218,15 +236,14 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
             let publish =
                 Publish { exchange: &self.parts.topology.broadcast, routing_key: &key, mandatory: true, message };
             match self.confirmed(session, publish).await {
-                Ok(()) => {}
-                // No node has ever been bound by that key: nobody is there, which the tally says.
+                Ok(()) => routed += 1,
                 Err(PublishError::Unroutable { .. }) => {}
                 Err(reason @ (PublishError::Full { .. } | PublishError::Lost(_))) => {
                     return Err(reason).context("the broker does not take the command");
                 }
             }
         }
-        Ok(())
+        Ok(routed)
     }
 
     async fn confirmed(&self, session: &B::Session, publish: Publish<'_>) -> Result<(), PublishError> {
@@ -253,7 +270,6 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         let mut listening = Some((session.clone(), consumer));
         loop {
             let Some((session, mut consumer)) = listening.take() else { break };
-            let acks = consumer.acks();
             let lost = loop {
                 let everybody = tally.outstanding().is_empty();
                 if everybody && !somebody_may_come {
@@ -264,8 +280,6 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
                     biased;
                     next = consumer.next() => {
                         let Some(delivery) = next else { break true };
-                        // Gone with the connection anyhow; acknowledged to make room for more.
-                        let _ = acks.ack(&[delivery.tag]).await;
                         let before = tally.awaited();
                         if let Ok(event) = message::decode::<Event>(&delivery.message.body) && self.is_ours(&event) {
                             if tally.hear(&event, self.parts.clock.now()) {

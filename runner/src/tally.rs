@@ -38,6 +38,8 @@ pub enum State {
     },
     /// It was not connected when the run began.
     OffLine,
+    /// It has a record and no queue, so that the command does not wait for it.
+    Gone,
     /// Nobody knows it.
     Unknown,
 }
@@ -72,6 +74,7 @@ impl Tally {
         let groups = [
             (&expected.on_line, State::Waiting, true),
             (&expected.off_line, State::OffLine, false),
+            (&expected.gone, State::Gone, false),
             (&expected.unknown, State::Unknown, false),
         ];
         for (nodes, state, awaited) in groups {
@@ -153,7 +156,7 @@ impl Tally {
         let ran = self.any(|state| match state {
             State::Running => true,
             State::Ended { event, .. } => *event != Notice::Skipped && !lacks_alias(state),
-            State::Waiting | State::OffLine | State::Unknown => false,
+            State::Waiting | State::OffLine | State::Gone | State::Unknown => false,
         });
         self.lacking() > 0 && !ran
     }
@@ -176,7 +179,7 @@ impl Tally {
             FAILED
         } else if !self.outstanding().is_empty()
             || self.nobody_there()
-            || (strict && self.any(|state| matches!(state, State::OffLine)))
+            || (strict && self.any(|state| matches!(state, State::OffLine | State::Gone)))
         {
             SILENT
         } else {
@@ -200,7 +203,12 @@ mod tests {
 
     fn tally(on_line: &[&str], off_line: &[&str], unknown: &[&str]) -> Tally {
         let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        let expected = Expected { on_line: names(on_line), off_line: names(off_line), unknown: names(unknown) };
+        let expected = Expected {
+            on_line: names(on_line),
+            off_line: names(off_line),
+            unknown: names(unknown),
+            ..Expected::default()
+        };
         Tally::new(&expected, false, Timestamp::from_millisecond(0))
     }
 

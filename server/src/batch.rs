@@ -42,7 +42,7 @@ impl Batches {
             Some(left) => left,
             None => self.incoming.recv().await?,
         };
-        let mut bytes = first.parcel.message.body.len();
+        let mut bytes = first.parcel.size();
         let mut batch = vec![first];
         if batch[0].parcel.count >= SUSPICIOUS {
             return Some(batch);
@@ -50,7 +50,7 @@ impl Batches {
         let deadline = Instant::now() + self.limits.linger;
         while batch.len() < self.limits.rows {
             let Ok(Some(next)) = timeout_at(deadline, self.incoming.recv()).await else { break };
-            bytes += next.parcel.message.body.len();
+            bytes += next.parcel.size();
             if bytes > self.limits.bytes || next.parcel.count >= SUSPICIOUS {
                 self.left = Some(next);
                 break;

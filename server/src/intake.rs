@@ -1,9 +1,9 @@
 //! What comes out of the broker: decoded, or found to be of no use.
 
 use vogeler_messaging::{Delivery, Message, Properties};
-use vogeler_protocol::message::{self, BadResult, CommandResult, Hello, TextHeaders};
+use vogeler_protocol::message::{self, BadResult, CommandResult, Hello, Payload, TextHeaders};
 use vogeler_protocol::record::Arrival;
-use vogeler_protocol::{Clock, Digest, NodeName, Timestamp};
+use vogeler_protocol::{Alias, Clock, Digest, NodeName, RunId, Timestamp};
 
 use crate::config::{Identity, ServerSection};
 
@@ -42,6 +42,13 @@ pub struct Parcel {
     pub message: Message,
 }
 
+impl Parcel {
+    /// How many bytes its body has.
+    pub fn size(&self) -> usize {
+        self.message.body.len()
+    }
+}
+
 /// Why a delivery is of no use, now and for ever.
 #[derive(Debug)]
 pub struct Unusable {
@@ -49,6 +56,40 @@ pub struct Unusable {
     pub reason: &'static str,
     /// A sentence for a person.
     pub detail: String,
+    /// Whose result it is and who waits for word of it, as far as that could be read.
+    pub askers: Option<Askers>,
+}
+
+/// Who waits for word of a result.
+#[derive(Debug, Clone)]
+pub struct Askers {
+    /// The node that it is of.
+    pub node: NodeName,
+    /// The alias.
+    pub command: Alias,
+    /// The runs.
+    pub runs: Vec<RunId>,
+}
+
+impl Askers {
+    fn of(result: &CommandResult) -> Self {
+        Self { node: result.node.clone(), command: result.command.clone(), runs: result.runs().collect() }
+    }
+}
+
+impl Incoming {
+    /// Who waits for word of it; nobody waits for a hello.
+    pub fn askers(&self) -> Option<Askers> {
+        match &self.content {
+            Content::Hello(_) => None,
+            Content::Result(arrival) => Some(Askers::of(&arrival.result)),
+        }
+    }
+
+    /// It can never be merged, for that reason.
+    pub fn unusable(&self, reason: &'static str, detail: impl Into<String>) -> Unusable {
+        Unusable { reason, detail: detail.into(), askers: self.askers() }
+    }
 }
 
 /// Reads deliveries by the rules of a site.
@@ -82,22 +123,31 @@ impl Intake {
     fn content(&self, parcel: &Parcel, redelivered: bool) -> Result<(NodeName, Content), Unusable> {
         let Message { body, properties } = &parcel.message;
         if properties.kind.as_deref() == Some("hello") {
-            let hello: Hello =
-                message::decode(body).map_err(|error| Unusable { reason: "not_a_hello", detail: error.to_string() })?;
-            self.vouch(&hello.node, properties)?;
+            let hello: Hello = message::decode(body).map_err(|error| Unusable {
+                reason: "not_a_hello",
+                detail: error.to_string(),
+                askers: None,
+            })?;
+            self.vouch(&hello.node, properties, None)?;
             return Ok((hello.node.clone(), Content::Hello(Box::new(hello))));
         }
-        let result = read_result(properties, body).and_then(CommandResult::read_output);
-        let result =
-            result.map_err(|error| Unusable { reason: reason(&error), detail: vogeler_protocol::sentence(&error) })?;
-        self.vouch(&result.node, properties)?;
+        let refuse = |error: &BadResult, askers| Unusable {
+            reason: reason(error),
+            detail: vogeler_protocol::sentence(error),
+            askers,
+        };
+        let result = read_result(properties, body).map_err(|error| refuse(&error, None))?;
+        let askers = matches!(result.payload, Payload::Output(_)).then(|| Askers::of(&result));
+        let result = result.read_output().map_err(|error| refuse(&error, askers))?;
+        self.vouch(&result.node, properties, Some(&result))?;
         let again = redelivered || properties.headers.contains_key("vogeler-replayed");
         let sent = properties.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
         let received_digest = result.digest.is_none().then(|| Digest::of_bytes(body));
         let arrival = Arrival {
             login: properties.user_id.clone(),
             received_at: self.clock.now(),
-            again_since: sent.filter(|_| again).map(|sent| Timestamp::from_millisecond(sent.saturating_mul(1000))),
+            sent_at: sent.map(|sent| Timestamp::from_millisecond(sent.saturating_mul(1000))),
+            again,
             bytes: body.len(),
             received_digest,
             result,
@@ -105,13 +155,14 @@ impl Intake {
         Ok((arrival.result.node.clone(), Content::Result(Box::new(arrival))))
     }
 
-    fn vouch(&self, node: &NodeName, properties: &Properties) -> Result<(), Unusable> {
+    fn vouch(&self, node: &NodeName, properties: &Properties, result: Option<&CommandResult>) -> Result<(), Unusable> {
         let expected = self.identity_login.replace("{node}", node.as_str());
         match (self.identity, properties.user_id.as_deref()) {
             (Identity::None, _) => Ok(()),
             (Identity::Login, Some(login)) if login == expected => Ok(()),
             (Identity::Login, login) => Err(Unusable {
                 reason: "identity",
+                askers: result.map(Askers::of),
                 detail: format!(
                     "server.identity is login: a result of {node} has to come from the login {expected:?}, \
                      this one came from {}",

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tracing::warn;
+use vogeler_messaging::amqp::Frames;
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::signals::StopSignals;
 use vogeler_process::{exit, logging};
@@ -38,7 +39,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
     let Loaded { settings, broker, store, server } = loaded;
     let topology = Topology { results_max_bytes: server.queue_max_bytes, ..broker.topology() };
-    let (broker, store) = (broker.amqp("vogeler-server")?, store.couch()?);
+    let (broker, store) = (broker.amqp("vogeler-server", Frames::Large)?, store.couch()?);
     let say = |line: String| println!("{line}");
     match action {
         Action::Config => print!("{}", settings.describe()),

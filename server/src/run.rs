@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use vogeler_messaging::{Backoff, Broker, ConnectError, ConsumeOptions, Consumer, Delivery, Session, Topology};
@@ -37,6 +38,12 @@ const LEAST_PREFETCH: u16 = 8;
 
 /// A delivery is held as the body, as the data cut out of it and as part of the next request.
 const COPIES: usize = 3;
+
+/// A connection that lasted so long was a good one.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// What settles the deliveries of a broker's consumer.
+type SettlerOf<B> = Settler<<B as Broker>::Session, <<<B as Broker>::Session as Session>::Consumer as Consumer>::Acks>;
 
 /// The parts that a server is made of.
 #[derive(Clone)]
@@ -93,10 +100,12 @@ enum End {
 async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &CancellationToken) -> anyhow::Result<()> {
     let health = Health::new(parts.clock.clone());
     let mut prefetch = FIRST_PREFETCH.min(parts.config.prefetch);
+    let mut backoff = Backoff::new(parts.random.clone(), Duration::from_millis(500), Duration::from_secs(30));
     while !stopping.is_cancelled() {
         let Some(()) = stopping.run_until_cancelled(wait_for_store(parts, &health)).await else { return Ok(()) };
         let connected = stopping.run_until_cancelled(connect(parts)).await;
         let Some(sessions) = connected.transpose()? else { return Ok(()) };
+        let connected_at = Instant::now();
         loop {
             match (Tenure { parts, sessions: &sessions, health: &health, prefetch }).run(stopping).await {
                 End::Stopped => return goodbye(sessions).await,
@@ -112,6 +121,11 @@ async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &Cancellati
             }
         }
         goodbye(sessions).await?;
+        // What ends every connection at once, as a message that cannot be read, is not met at full speed.
+        if connected_at.elapsed() > STEADY {
+            backoff.reset();
+        }
+        stopping.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await;
     }
     Ok(())
 }
@@ -204,31 +218,64 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
         let give_up = CancellationToken::new();
         let mut workers = JoinSet::new();
         let lanes = self.start_workers(&mut workers, &settler, &give_up);
-        let end = self.take(&mut consumer, &lanes, &settler, stopping).await;
+        let end = self.take(&mut consumer, &lanes, &settler, &mut workers, stopping).await;
         // No lane, no more work: the workers finish what they have and end.
         drop(lanes);
-        match end {
-            End::Stopped | End::Resize(_) => {
-                while let Some(ended) = workers.join_next().await {
-                    log_end(ended);
-                }
-                settler.finish().await;
-            }
-            End::Lost(_) | End::Patience => {
-                give_up.cancel();
-                while let Some(ended) = workers.join_next().await {
-                    log_end(ended);
-                }
-            }
-        }
+        let end = self.drain(end, &mut workers, &settler, &give_up, stopping).await;
         consumer.close().await;
         end
+    }
+
+    /// Lets the workers finish what they have, as long as that makes sense; what is not settled
+    /// then goes back to its place in the queue when the channel closes. No write is on its way
+    /// any more when this returns.
+    async fn drain(
+        &self,
+        end: End,
+        workers: &mut JoinSet<Result<(), GivenUp>>,
+        settler: &SettlerOf<B>,
+        give_up: &CancellationToken,
+        stopping: &CancellationToken,
+    ) -> End {
+        if matches!(end, End::Lost(_) | End::Patience) {
+            give_up.cancel();
+        }
+        let too_late = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(self.parts.config.drain).await;
+        };
+        let away = async {
+            while self.health.away_for().is_none_or(|away| away < PATIENCE) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::pin!(too_late, away);
+        loop {
+            tokio::select! {
+                biased;
+                ended = workers.join_next() => match ended {
+                    Some(ended) => log_end(ended),
+                    None => break,
+                },
+                () = &mut too_late, if !give_up.is_cancelled() => {
+                    let seconds = self.parts.config.drain.as_secs();
+                    warn!(seconds, "not everything was settled in time; the rest goes back to the queue");
+                    give_up.cancel();
+                }
+                () = &mut away, if !give_up.is_cancelled() => give_up.cancel(),
+                _ = self.sessions.consuming.closed(), if !give_up.is_cancelled() => give_up.cancel(),
+            }
+        }
+        if !matches!(end, End::Lost(_)) {
+            settler.finish().await;
+        }
+        if stopping.is_cancelled() { End::Stopped } else { end }
     }
 
     fn start_workers(
         &self,
         workers: &mut JoinSet<Result<(), GivenUp>>,
-        settler: &Settler<B::Session, <<B::Session as Session>::Consumer as Consumer>::Acks>,
+        settler: &SettlerOf<B>,
         give_up: &CancellationToken,
     ) -> Vec<mpsc::UnboundedSender<Incoming>> {
         let config = &self.parts.config;
@@ -245,6 +292,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 give_up: give_up.clone(),
                 clock: self.parts.clock.clone(),
                 random: self.parts.random.clone(),
+                setbacks: 0,
             };
             workers.spawn(worker.run(Batches::new(incoming, limits)));
             lane
@@ -257,7 +305,8 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
         &self,
         consumer: &mut <B::Session as Session>::Consumer,
         lanes: &[mpsc::UnboundedSender<Incoming>],
-        settler: &Settler<B::Session, <<B::Session as Session>::Consumer as Consumer>::Acks>,
+        settler: &SettlerOf<B>,
+        workers: &mut JoinSet<Result<(), GivenUp>>,
         stopping: &CancellationToken,
     ) -> End {
         let intake = Intake::new(&self.parts.config, self.parts.clock.clone());
@@ -276,6 +325,10 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 biased;
                 () = stopping.cancelled() => return End::Stopped,
                 reason = &mut lost => return End::Lost(reason),
+                Some(ended) = workers.join_next() => {
+                    log_end(ended);
+                    return End::Lost("a worker has ended".to_owned());
+                }
                 _ = tick.tick() => {
                     if self.health.away_for().is_some_and(|away| away > PATIENCE) {
                         return End::Patience;
@@ -287,7 +340,9 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                     None => return End::Lost("the broker closed the channel".to_owned()),
                 },
             };
-            sizes.note(delivery.message.body.len());
+            let size = delivery.message.body.len();
+            sizes.note(size);
+            settler.hold(size);
             match intake.read(delivery) {
                 Ok(incoming) => {
                     let lane = lane_of(&incoming, lanes.len());
@@ -295,9 +350,9 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                         return End::Lost("a worker has ended".to_owned());
                     }
                 }
-                Err((parcel, unusable)) => settler.bury_unread(parcel, unusable),
+                Err((parcel, unusable)) => settler.bury(parcel, unusable),
             }
-            if let Some(fits) = sizes.resize() {
+            if let Some(fits) = sizes.resize(settler.held()) {
                 return End::Resize(fits);
             }
         }
@@ -334,17 +389,18 @@ impl Sizes {
 
     fn note(&mut self, bytes: usize) {
         self.taken += 1;
-        // A moving mean that forgets slowly downwards and learns at once of something large.
-        self.mean = if bytes > self.mean { (self.mean + bytes).div_ceil(2) } else { (self.mean * 31 + bytes) / 32 };
+        let weight = self.taken.min(32);
+        self.mean = (self.mean * (weight - 1) + bytes) / weight;
     }
 
-    /// The prefetch to go on with, where it is far from the one in force. To change it costs every
-    /// delivery in the buffer one count, so it only grows when it was exhausted.
-    fn resize(&self) -> Option<u16> {
+    /// The prefetch to go on with, where the one in force does not fit. To change it costs every
+    /// delivery in the buffer one count. So it shrinks when more is held than should be, and grows
+    /// when it was exhausted and far more would fit.
+    fn resize(&self, held: usize) -> Option<u16> {
         let fits = self.held_bytes / (self.mean.max(1) * COPIES);
         let fits = u16::try_from(fits).unwrap_or(u16::MAX).clamp(LEAST_PREFETCH.min(self.most), self.most);
         let grows = fits / 4 >= self.now && self.taken >= usize::from(self.now);
-        let shrinks = fits <= self.now / 4;
+        let shrinks = held.saturating_mul(COPIES) > self.held_bytes.saturating_mul(2) && fits <= self.now / 2;
         (grows || shrinks).then_some(fits)
     }
 }
@@ -359,16 +415,22 @@ mod tests {
         let mut small = Sizes::new(&config, 32);
         let resized = (0..100).find_map(|_| {
             small.note(2000);
-            small.resize()
+            small.resize(2000)
         });
         assert_eq!((resized, small.taken), (Some(2000), 32), "grows once the first 32 were taken");
+        let mut mixed = Sizes::new(&config, 2000);
+        let one_large = (0..5000).find_map(|number| {
+            mixed.note(if number % 200 == 0 { 4 << 20 } else { 2000 });
+            mixed.resize(5 << 20)
+        });
+        assert_eq!(one_large, None, "one large delivery among small ones is no reason");
         let mut large = Sizes::new(&config, 2000);
-        large.note(4 << 20);
-        assert_eq!(large.resize(), Some(10), "shrinks at the first large one");
-        let mut steady = Sizes::new(&config, 2000);
-        assert!((0..5000).all(|_| {
-            steady.note(3000);
-            steady.resize().is_none()
-        }));
+        let mut held = 0;
+        let resized = (0..2000).find_map(|_| {
+            large.note(4 << 20);
+            held += 4 << 20;
+            large.resize(held)
+        });
+        assert_eq!((resized, large.taken), (Some(8), 11), "shrinks when too much is held");
     }
 }

@@ -5,16 +5,21 @@
 //! handed over and never waited for: under a broker alarm that would wait for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 use vogeler_messaging::topology::run_key;
 use vogeler_messaging::{Acks, Backoff, Header, Message, Properties, Publish, PublishError, Session, Topology};
 use vogeler_protocol::message::{self, Event, Notice, Version};
-use vogeler_protocol::{Alias, Clock, NodeName, Random, RunId};
+use vogeler_protocol::{Clock, Random};
 
-use crate::intake::{Content, Incoming, Parcel, Unusable};
+use crate::intake::{Askers, Incoming, Parcel, Unusable};
+
+/// How long a consumer that is to close waits for its dead letters.
+const LAST_BURIALS: Duration = Duration::from_secs(5);
 
 /// Settles the deliveries of one consumer.
 pub struct Settler<S, A>(Arc<Inner<S, A>>);
@@ -27,6 +32,15 @@ struct Inner<S, A> {
     random: Random,
     /// Dead letters on their way; they may wait for the broker without holding up a worker.
     burials: TaskTracker,
+    held: AtomicUsize,
+}
+
+/// Most bytes of one header: all headers of a message have to fit into one frame.
+const HEADER_BYTES: usize = 2000;
+
+fn cut(text: &str) -> String {
+    let end = (0..=text.len().min(HEADER_BYTES)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text[..end].to_owned()
 }
 
 impl<S, A> Clone for Settler<S, A> {
@@ -35,46 +49,48 @@ impl<S, A> Clone for Settler<S, A> {
     }
 }
 
-/// Who waits for word of a result.
-#[derive(Debug, Clone)]
-struct Askers {
-    node: NodeName,
-    command: Alias,
-    runs: Vec<RunId>,
-}
-
 impl<S: Session, A: Acks> Settler<S, A> {
     /// Publishes on `publishing`, acknowledges through `acks`.
     pub fn new(publishing: S, acks: A, topology: Topology, clock: Clock, random: Random) -> Self {
-        Self(Arc::new(Inner { publishing, acks, topology, clock, random, burials: TaskTracker::new() }))
+        Self(Arc::new(Inner {
+            publishing,
+            acks,
+            topology,
+            clock,
+            random,
+            burials: TaskTracker::new(),
+            held: AtomicUsize::new(0),
+        }))
     }
 
     /// These were merged: tells their runs and acknowledges them.
     pub async fn done(&self, settled: Vec<(Incoming, Notice, Option<String>)>) {
         let mut tags = Vec::with_capacity(settled.len());
         for (incoming, notice, detail) in &settled {
-            if let Some(askers) = askers(incoming) {
+            if let Some(askers) = incoming.askers() {
                 self.tell(&askers, *notice, detail.as_deref());
             }
             tags.push(incoming.parcel.tag);
+            self.0.held.fetch_sub(incoming.parcel.size(), Ordering::Relaxed);
         }
         self.ack(&tags).await;
     }
 
+    /// Notes a delivery that is held from now on.
+    pub fn hold(&self, bytes: usize) {
+        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes of deliveries are held, not settled yet.
+    pub fn held(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
     /// This one can never be merged: moves it to the dead letters.
-    pub fn bury(&self, incoming: Incoming, unusable: Unusable) {
-        let askers = askers(&incoming);
-        self.bury_parcel(incoming.parcel, Some(incoming.node), askers, unusable);
-    }
-
-    /// This one could not even be read.
-    pub fn bury_unread(&self, parcel: Parcel, unusable: Unusable) {
-        self.bury_parcel(parcel, None, None, unusable);
-    }
-
-    fn bury_parcel(&self, parcel: Parcel, node: Option<NodeName>, askers: Option<Askers>, unusable: Unusable) {
+    pub fn bury(&self, parcel: Parcel, unusable: Unusable) {
+        let node = unusable.askers.as_ref().map(|askers| &askers.node);
         warn!(
-            node = node.as_ref().map(tracing::field::display),
+            node = node.map(tracing::field::display),
             key = parcel.routing_key,
             reason = unusable.reason,
             detail = unusable.detail,
@@ -82,22 +98,24 @@ impl<S: Session, A: Acks> Settler<S, A> {
         );
         let settler = self.clone();
         self.0.burials.spawn(async move {
-            let tag = parcel.tag;
-            let letter = settler.letter(parcel, node.as_ref(), &unusable);
+            let (tag, size) = (parcel.tag, parcel.size());
+            let letter = settler.letter(parcel, &unusable);
             if settler.publish_dead(letter).await {
-                if let Some(askers) = askers {
-                    settler.tell(&askers, Notice::Rejected, Some(&unusable.detail));
+                if let Some(askers) = &unusable.askers {
+                    settler.tell(askers, Notice::Rejected, Some(&unusable.detail));
                 }
                 settler.ack(&[tag]).await;
             }
+            settler.0.held.fetch_sub(size, Ordering::Relaxed);
         });
     }
 
     /// A copy that says why it is here; without what the broker would act on again.
-    fn letter(&self, parcel: Parcel, node: Option<&NodeName>, unusable: &Unusable) -> Message {
+    fn letter(&self, parcel: Parcel, unusable: &Unusable) -> Message {
         let Message { body, mut properties } = parcel.message;
         let count = i64::try_from(parcel.count).unwrap_or(i64::MAX);
-        let text = |text: &str| Header::Text(text.chars().take(4000).collect());
+        let text = |text: &str| Header::Text(cut(text));
+        let node = unusable.askers.as_ref().map(|askers| &askers.node);
         let headers = [
             ("vogeler-reason", Some(text(unusable.reason))),
             ("vogeler-detail", Some(text(&unusable.detail))),
@@ -174,20 +192,12 @@ impl<S: Session, A: Acks> Settler<S, A> {
         }
     }
 
-    /// Waits until every dead letter is either published or given up with its connection.
+    /// Waits a moment for dead letters on their way. Those that the broker does not take yet stay
+    /// unacknowledged and come again.
     pub async fn finish(&self) {
         self.0.burials.close();
-        self.0.burials.wait().await;
-    }
-}
-
-fn askers(incoming: &Incoming) -> Option<Askers> {
-    match &incoming.content {
-        Content::Hello(_) => None,
-        Content::Result(arrival) => Some(Askers {
-            node: incoming.node.clone(),
-            command: arrival.result.command.clone(),
-            runs: arrival.result.runs().collect(),
-        }),
+        if timeout(LAST_BURIALS, self.0.burials.wait()).await.is_err() {
+            warn!(count = self.0.burials.len(), "dead letters still wait for the broker; their deliveries come again");
+        }
     }
 }

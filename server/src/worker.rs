@@ -18,9 +18,13 @@ use vogeler_store::{Fate, PutError, Row, Store, StoreError};
 
 use crate::batch::Batches;
 use crate::health::Health;
-use crate::intake::{Content, Incoming, Unusable};
+use crate::intake::{Content, Incoming};
 use crate::records::Records;
 use crate::settle::Settler;
+
+/// Most bytes of documents in one request: at the 27 MB/s measured for large ones it stays well
+/// within the time that a request may take.
+const MOST_BYTES: usize = 32 << 20;
 
 /// How often a row that fails for no known reason is tried.
 const TRIES: u32 = 3;
@@ -45,6 +49,8 @@ pub struct Worker<St, S, A> {
     pub clock: Clock,
     /// For waits.
     pub random: Random,
+    /// Requests that failed one after the other although the database answers.
+    pub setbacks: u32,
 }
 
 /// What one batch brings for one node: one write.
@@ -119,9 +125,15 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             if rows.is_empty() {
                 continue;
             }
+            // Batches are bounded by what came; records may be much larger than what came for them.
+            if rows.len() > 1 && rows.iter().map(|row| row.document.len()).sum::<usize>() > MOST_BYTES {
+                halve(writing, &mut pending);
+                continue;
+            }
             match self.store.put(&rows).await {
                 Ok(fates) => {
                     self.health.back();
+                    self.setbacks = 0;
                     let again = self.by_fate(writing, fates, &mut pending).await?;
                     if !again.is_empty() {
                         pending.push(again);
@@ -149,7 +161,11 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
                     // It may have committed and only the answer was lost: read again before the
                     // next attempt, so that what is held already is seen to be.
                     self.wait_for_store(&reason).await?;
-                    pending.push(writing.into_iter().map(unread).collect());
+                    let again = writing.into_iter().map(unread).collect();
+                    // What timed out may have been too much at once.
+                    if let Some(alone) = halve(again, &mut pending) {
+                        pending.push(vec![alone]);
+                    }
                 }
             }
         }
@@ -180,13 +196,21 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         Ok(())
     }
 
-    async fn fetch(&self, ids: &[NodeName]) -> Result<Vec<Option<String>>, GivenUp> {
-        loop {
-            match self.store.fetch(ids).await {
-                Ok(documents) => return Ok(documents),
-                Err(reason) => self.wait_for_store(&reason).await?,
+    async fn fetch(&mut self, ids: &[NodeName]) -> Result<Vec<Option<String>>, GivenUp> {
+        let mut documents = Vec::with_capacity(ids.len());
+        let mut at_once = ids.len().max(1);
+        while documents.len() < ids.len() {
+            let until = ids.len().min(documents.len() + at_once);
+            match self.store.fetch(&ids[documents.len()..until]).await {
+                Ok(more) => documents.extend(more),
+                Err(reason) => {
+                    self.wait_for_store(&reason).await?;
+                    // What timed out may have been too much at once.
+                    at_once = at_once.div_ceil(2);
+                }
             }
         }
+        Ok(documents)
     }
 
     /// Acts on each row's fate; what has to be written again.
@@ -206,13 +230,12 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
                 }
                 Fate::Forbidden { reason } => {
                     if let Some(incoming) = take_apart(group, pending) {
-                        self.settler.bury(incoming, Unusable { reason: "forbidden", detail: reason });
+                        self.bury(incoming, "forbidden", &reason);
                     }
                 }
                 Fate::Failed { error, reason } if group.failures + 1 >= TRIES => {
                     if let Some(incoming) = take_apart(group, pending) {
-                        let detail = format!("{error}: {reason}");
-                        self.settler.bury(incoming, Unusable { reason: "row_failed", detail });
+                        self.bury(incoming, "row_failed", &format!("{error}: {reason}"));
                     }
                 }
                 Fate::Failed { error, reason } => {
@@ -237,18 +260,26 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         if let Err(away) = self.store.probe().await {
             self.wait_for_store(&away).await?;
             pending.push(vec![unread(group)]);
+        } else if !group.stale {
+            // What is kept in memory may be what is wrong with it.
+            pending.push(vec![unread(group)]);
         } else if let Some(incoming) = take_apart(group, pending) {
             let detail = format!("the database refuses this record with {status}: {reason}");
-            self.settler.bury(incoming, Unusable { reason: "refused", detail });
+            self.bury(incoming, "refused", &detail);
         }
         Ok(())
     }
 
     /// A record that has become too large: notes so in it, and moves the result away.
     async fn too_large(&mut self, group: Group, reason: &str, pending: &mut Vec<Vec<Group>>) -> Result<(), GivenUp> {
+        if !group.stale {
+            // Somebody may have made it smaller since it was kept in memory.
+            pending.push(vec![unread(group)]);
+            return Ok(());
+        }
         let Some(incoming) = take_apart(group, pending) else { return Ok(()) };
         let Content::Result(arrival) = &incoming.content else {
-            self.settler.bury(incoming, Unusable { reason: "record_too_large", detail: reason.to_owned() });
+            self.bury(incoming, "record_too_large", reason);
             return Ok(());
         };
         let mut detail = reason.to_owned();
@@ -271,9 +302,14 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
                     }
                 }
             }
-            self.settler.bury(incoming, Unusable { reason: "record_too_large", detail });
+            self.bury(incoming, "record_too_large", &detail);
             return Ok(());
         }
+    }
+
+    fn bury(&self, incoming: Incoming, reason: &'static str, detail: &str) {
+        let unusable = incoming.unusable(reason, detail);
+        self.settler.bury(incoming.parcel, unusable);
     }
 
     /// Every delivery of a group is settled by what it did; the record is kept at its revision.
@@ -294,7 +330,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
     }
 
     /// Waits until the database answers again.
-    async fn wait_for_store(&self, reason: &StoreError) -> Result<(), GivenUp> {
+    async fn wait_for_store(&mut self, reason: &StoreError) -> Result<(), GivenUp> {
         let ceiling = match reason {
             // A login that fails too often is locked out; a database that is missing has to be made.
             StoreError::Denied { .. } | StoreError::Missing { .. } => Duration::from_secs(60),
@@ -302,8 +338,14 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
                 Duration::from_secs(10)
             }
         };
-        let first =
-            if ceiling > Duration::from_secs(10) { Duration::from_secs(10) } else { Duration::from_millis(100) };
+        // The first failure may be an idle connection that the database closed; the next is news.
+        self.setbacks += 1;
+        if self.setbacks == 2 {
+            warn!(%reason, "requests to the database fail; trying again, with less at once");
+        }
+        let slow = ceiling > Duration::from_secs(10);
+        let first = if slow { Duration::from_secs(10) } else { Duration::from_millis(50) };
+        let first = first.saturating_mul(2u32.saturating_pow(self.setbacks.min(8))).min(ceiling);
         let mut backoff = Backoff::new(self.random.clone(), first, ceiling);
         loop {
             let wait = backoff.next_wait();

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vogeler_messaging::amqp::AmqpBroker;
+use vogeler_messaging::amqp::{AmqpBroker, Frames};
 use vogeler_messaging::config::BrokerSection;
 use vogeler_messaging::topology::node_queue;
 use vogeler_messaging::{Broker, Session};
@@ -146,7 +146,7 @@ impl Site {
             vhost: Some(self.vhost.clone()),
             ..BrokerSection::default()
         };
-        section.amqp("vogeler-tests").expect("the services' URL")
+        section.amqp("vogeler-tests", Frames::Large).expect("the services' URL")
     }
 
     /// The site's database.

@@ -79,11 +79,13 @@ impl Executor {
         };
         command.env("VOGELER_NODE", self.node.as_str());
         command.env("VOGELER_COMMAND", plugin.alias.as_str()).env("VOGELER_RUN", run);
-        let child = match Command::from(command).kill_on_drop(true).spawn() {
-            Ok(child) => child,
+        let started = strays::Running::start(|| Command::from(command).kill_on_drop(true).spawn());
+        let (child, running) = match started {
+            Ok(started) => started,
             Err(error) => return (None, Err(cannot_start(program, &error))),
         };
         let ended = watch(child, plugin).await;
+        drop(running);
         strays::remove(&marks).await;
         match ended {
             Ok(ended) => ended.judge(plugin),
@@ -205,7 +207,8 @@ async fn end(child: &mut Child, group: Option<Pid>) -> io::Result<ExitStatus> {
         return status;
     }
     signal(group, Signal::SIGKILL);
-    child.wait().await
+    // A process that the kernel holds, as over a file server that is away, does not end even now.
+    timeout(GRACE, child.wait()).await.unwrap_or(Ok(ExitStatus::from_raw(Signal::SIGKILL as i32)))
 }
 
 fn signal(group: Option<Pid>, signal: Signal) {

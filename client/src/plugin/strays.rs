@@ -5,7 +5,10 @@
 //! its own id. A program that clears its environment and daemonises is not found; that is the
 //! stated limit.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,13 +16,48 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tracing::warn;
 
+/// The plugins that run: the runtime waits for these itself. A process has one set of children,
+/// and so there is one list of them.
+static PLUGINS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// A plugin while it runs.
+pub(super) struct Running(Option<i32>);
+
+impl Running {
+    /// Starts a plugin. Nobody looks for strays between its start and its being noted.
+    pub(super) fn start(
+        spawn: impl FnOnce() -> io::Result<tokio::process::Child>,
+    ) -> io::Result<(tokio::process::Child, Self)> {
+        let mut plugins = plugins();
+        let child = spawn()?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        plugins.extend(pid);
+        Ok((child, Self(pid)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            plugins().remove(&pid);
+        }
+    }
+}
+
+fn plugins() -> MutexGuard<'static, BTreeSet<i32>> {
+    PLUGINS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Rounds of looking: each may bring to light what the killed ones had started.
 const ROUNDS: usize = 20;
 
-/// Kills and reaps every child of ours that carries all of `marks` (`NAME=value`) in its environment.
+/// Kills and reaps every child of ours that carries all of `marks` (`NAME=value`) in its
+/// environment, and reaps those that have ended by themselves. A process that the kernel holds, as
+/// over a file server that is away, is left to it.
 pub(super) async fn remove(marks: &[String]) {
     for _ in 0..ROUNDS {
-        let strays: Vec<Pid> = children().into_iter().filter(|pid| carries(*pid, marks)).collect();
+        reap();
+        let strays: Vec<Pid> = orphans().into_iter().filter(|pid| carries(*pid, marks)).collect();
         if strays.is_empty() {
             return;
         }
@@ -27,11 +65,28 @@ pub(super) async fn remove(marks: &[String]) {
             warn!(%pid, "a plugin left a process behind; killing it");
             // It may have ended by itself meanwhile; until it is reaped its id stays its own.
             let _ = kill(pid, Signal::SIGKILL);
-            while let Ok(nix::sys::wait::WaitStatus::StillAlive) = waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
         }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Children that are no plugin: whoever was their parent has ended.
+fn orphans() -> Vec<Pid> {
+    let plugins = plugins();
+    children().into_iter().filter(|pid| !plugins.contains(&pid.as_raw())).collect()
+}
+
+fn reap() {
+    for pid in orphans().into_iter().filter(|pid| is_zombie(*pid)) {
+        // Somebody else may have been faster, and then there is nothing to do.
+        let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which stands in brackets and may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
 fn children() -> Vec<Pid> {
@@ -42,7 +97,7 @@ fn children() -> Vec<Pid> {
 }
 
 fn carries(pid: Pid, marks: &[String]) -> bool {
-    // A zombie has no environment: it is somebody's to reap, and harms nobody.
+    // A zombie has no environment; it is reaped, whoever it was.
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
     let found: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
     !environment.is_empty() && marks.iter().all(|mark| found.contains(&mark.as_bytes()))

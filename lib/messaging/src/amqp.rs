@@ -24,12 +24,31 @@ pub use consume::{AmqpAcks, AmqpConsumer};
 
 use crate::{Broker, ConnectError};
 
-/// The smallest frame that RabbitMQ 4.1 and later accept. lapin keeps 64 frames of buffer a
-/// connection, so this is what makes the agent small; throughput does not suffer.
-const FRAME_MAX: u32 = 8192;
+/// The largest frame that a connection asks for. lapin keeps 64 frames of buffer a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// The smallest that RabbitMQ 4.1 and later accept (8192 bytes), which is what makes the agent
+    /// small; throughput does not suffer.
+    Small,
+    /// RabbitMQ's own default (131072 bytes). All headers of a message have to fit into one frame,
+    /// and the server has to read whatever a producer put there.
+    Large,
+}
+
+impl Frames {
+    fn bytes(self) -> u32 {
+        match self {
+            Self::Small => 8192,
+            Self::Large => 131_072,
+        }
+    }
+}
 
 /// Seconds. A consumer whose machine died is gone after two to three of these.
 pub const HEARTBEAT: u16 = 30;
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How long a connection may take to come up, TLS and login included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -49,6 +68,8 @@ pub struct AmqpSettings {
     pub ca_file: Option<PathBuf>,
     /// What the broker's list of connections calls this one.
     pub name: String,
+    /// How large frames may be.
+    pub frames: Frames,
 }
 
 /// A RabbitMQ that can be connected to.
@@ -89,7 +110,7 @@ impl AmqpBroker {
             },
             vhost,
             query: AMQPQueryString {
-                frame_max: Some(FRAME_MAX),
+                frame_max: Some(self.settings.frames.bytes()),
                 heartbeat: Some(HEARTBEAT),
                 ..AMQPQueryString::default()
             },

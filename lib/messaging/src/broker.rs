@@ -93,7 +93,7 @@ pub trait Acks: Clone + Send + Sync + 'static {
 /// How to consume.
 #[derive(Debug, Clone, Copy)]
 pub struct ConsumeOptions {
-    /// How many deliveries may be unsettled at once.
+    /// How many deliveries may be unsettled at once; 0 is any number.
     pub prefetch: u16,
     /// Whether nobody else may consume that queue meanwhile.
     pub exclusive: bool,

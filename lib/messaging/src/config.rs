@@ -7,7 +7,7 @@ use vogeler_process::address::BadAddress;
 use vogeler_process::{Address, Flag, Secret};
 
 use crate::Topology;
-use crate::amqp::{AmqpBroker, AmqpSettings};
+use crate::amqp::{AmqpBroker, AmqpSettings, Frames};
 
 /// RabbitMQ's own login for a machine that talks to itself; it is refused from anywhere else.
 const LOCAL_LOGIN: &str = "guest";
@@ -100,7 +100,7 @@ impl BrokerSection {
     ///
     /// # Errors
     /// What [`BadBrokerSection`] lists.
-    pub fn amqp(&self, name: &str) -> Result<AmqpBroker, BadBrokerSection> {
+    pub fn amqp(&self, name: &str, frames: Frames) -> Result<AmqpBroker, BadBrokerSection> {
         let address = Address::parse(&self.url, &["amqp", "amqps"])?;
         let password = match (&self.password, &self.password_file) {
             (Some(password), _) => password.clone(),
@@ -117,6 +117,7 @@ impl BrokerSection {
             password,
             ca_file: self.ca_file.clone(),
             name: name.to_owned(),
+            frames,
         }))
     }
 

@@ -10,6 +10,7 @@
 pub mod amqp;
 mod backoff;
 mod broker;
+mod check;
 pub mod config;
 pub mod memory;
 mod message;
@@ -20,5 +21,6 @@ pub use broker::{
     Acks, Broker, ConnectError, ConsumeError, ConsumeOptions, Consumer, Declared, Lost, PublishError, QueueStatus,
     Session,
 };
+pub use check::check;
 pub use message::{Delivery, Header, Message, Properties, Publish};
 pub use topology::{Exchange, ExchangeKind, Queue, Topology};

@@ -8,10 +8,12 @@ pub mod address;
 pub mod config;
 pub mod duration;
 pub mod exit;
+mod finding;
 pub mod logging;
 pub mod secret;
 pub mod signals;
 
 pub use address::Address;
 pub use config::{Flag, Known, Settings};
+pub use finding::Finding;
 pub use secret::Secret;

@@ -35,7 +35,11 @@ pub fn start(level: LogLevel) {
         LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
     };
     // Libraries report as errors what we handle and say in our own words.
-    let filter = Targets::new().with_default(theirs).with_target("vogeler", ours);
+    let filter = Targets::new()
+        .with_default(theirs)
+        // At trace it writes out every frame, the login included.
+        .with_target("lapin", theirs.min(LevelFilter::DEBUG))
+        .with_target("vogeler", ours);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())

@@ -50,7 +50,8 @@ fn arrival(sent: &Sent, at: i64) -> Arrival {
         result,
         login: None,
         received_at: Timestamp::from_millisecond(at),
-        again_since: None,
+        sent_at: None,
+        again: false,
         bytes: 100,
         received_digest: None,
     }
@@ -126,21 +127,29 @@ proptest! {
     }
 }
 
-fn outside(value: u8, at: i64, again_since: Option<i64>) -> Arrival {
+fn outside(value: u8, at: i64, sent_at: i64, again: bool) -> Arrival {
     let mut arrival = arrival(&Sent { key: 0, epoch: 0, seq: 0, value: Some(value) }, at);
     (arrival.result.epoch, arrival.result.seq, arrival.result.machine_id) = (None, None, None);
-    arrival.again_since = again_since.map(Timestamp::from_millisecond);
+    (arrival.sent_at, arrival.again) = (Some(Timestamp::from_millisecond(sent_at)), again);
     arrival
 }
 
 #[test]
 fn without_an_epoch_arrival_decides_but_a_redelivery_never_rolls_back() {
     let mut record = Record::new("web01".parse().unwrap(), Timestamp::from_millisecond(0));
-    assert_eq!(record.apply(&outside(1, 10, None)), Change::Stored);
-    assert_eq!(record.apply(&outside(2, 20, None)), Change::Stored);
-    assert_eq!(record.apply(&outside(1, 30, Some(9))), Change::Superseded);
+    assert_eq!(record.apply(&outside(1, 10, 9, false)), Change::Stored);
+    assert_eq!(record.apply(&outside(2, 20, 19, false)), Change::Stored);
+    assert_eq!(record.apply(&outside(1, 30, 9, true)), Change::Superseded);
     assert_eq!(document(&record)["packages"]["value"], 2);
-    assert_eq!(record.apply(&outside(3, 40, Some(35))), Change::Stored, "sent after what stands was received");
+    assert_eq!(record.apply(&outside(3, 40, 35, true)), Change::Stored, "sent after what stands");
+}
+
+#[test]
+fn a_backlog_that_comes_again_is_merged_in_the_order_in_which_it_was_sent() {
+    let mut record = Record::new("web01".parse().unwrap(), Timestamp::from_millisecond(0));
+    assert_eq!(record.apply(&outside(1, 1000, 10, true)), Change::Stored);
+    assert_eq!(record.apply(&outside(2, 1001, 20, true)), Change::Stored, "received before it was merged, sent later");
+    assert_eq!(record.apply(&outside(1, 1002, 10, true)), Change::Superseded);
 }
 
 #[test]

@@ -9,8 +9,10 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionStatus, Error, Event};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::GOODBYE;
 use super::consume::AmqpConsumer;
 use super::convert;
 use super::publish::Publisher;
@@ -175,8 +177,9 @@ impl Session for AmqpSession {
     }
 
     async fn close(&self) {
-        // Whether the broker hears the goodbye or the socket just ends, the outcome is the same.
-        let _ = self.0.connection.close(200, "goodbye".into()).await;
+        // Whether the broker hears the goodbye or the socket just ends, the outcome is the same; a
+        // broker that blocks the connection never hears it.
+        let _ = timeout(GOODBYE, self.0.connection.close(200, "goodbye".into())).await;
     }
 }
 

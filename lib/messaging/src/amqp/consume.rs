@@ -7,9 +7,10 @@ use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
+use tokio::time::timeout;
 use tracing::debug;
 
-use super::convert;
+use super::{GOODBYE, convert};
 use crate::message::Delivery;
 use crate::{Acks, ConsumeError, ConsumeOptions, Consumer, Lost};
 
@@ -68,7 +69,7 @@ impl Consumer for AmqpConsumer {
     async fn close(self) {
         // The channel goes before the consumer is dropped: dropping cancels it first, and a queue
         // with a single active consumer would then pass to the next one while we hold deliveries.
-        let _ = self.acks.channel.close(200, "goodbye".into()).await;
+        let _ = timeout(GOODBYE, self.acks.channel.close(200, "goodbye".into())).await;
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) fn connect_error(address: String, error: &Error) -> ConnectError {
 
 pub(super) fn lost(error: &Error) -> Lost {
     match soft_error(error) {
-        Some(AMQPSoftError::ACCESSREFUSED) => Lost::Denied(words(error)),
+        // A false user_id is answered with the second.
+        Some(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED) => Lost::Denied(words(error)),
         Some(AMQPSoftError::NOTFOUND) => Lost::NotFound(words(error)),
         _ => Lost::Connection(words(error)),
     }

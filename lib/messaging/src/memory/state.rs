@@ -290,9 +290,11 @@ impl State {
             }
             let candidates =
                 if single { &waiting.consumers[..waiting.consumers.len().min(1)] } else { &waiting.consumers };
-            let with_room = (0..candidates.len())
-                .map(|step| candidates[(turn + step) % candidates.len()])
-                .find(|id| self.consumers.get(id).is_some_and(|c| c.unsettled.len() < usize::from(c.options.prefetch)));
+            let with_room = (0..candidates.len()).map(|step| candidates[(turn + step) % candidates.len()]).find(|id| {
+                self.consumers
+                    .get(id)
+                    .is_some_and(|c| c.options.prefetch == 0 || c.unsettled.len() < usize::from(c.options.prefetch))
+            });
             let Some(consuming) = with_room.and_then(|id| self.consumers.get_mut(&id)) else { return };
             turn += 1;
             let Some(stored) = waiting.ready.pop_front() else { return };

@@ -48,6 +48,8 @@ pub(super) struct ResultEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) collected_at: Option<Timestamp>,
     pub(super) received_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sent_at: Option<Timestamp>,
     pub(super) changed_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) duration_ms: Option<u64>,
@@ -72,6 +74,8 @@ pub(super) struct ErrorEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<Timestamp>,
     pub(super) received_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sent_at: Option<Timestamp>,
     pub(super) kind: FailureKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exit: Option<i32>,
@@ -90,6 +94,8 @@ pub(super) struct ErrorEntry {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Standing {
     pub(super) received_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sent_at: Option<Timestamp>,
     #[serde(flatten)]
     pub(super) order: Order,
 }

@@ -19,8 +19,10 @@ pub struct Arrival {
     pub login: Option<String>,
     /// When the server took it.
     pub received_at: Timestamp,
-    /// When it was published, if this is not its first delivery (redelivered, or replayed from the dead letters).
-    pub again_since: Option<Timestamp>,
+    /// When it was published, where the message says so.
+    pub sent_at: Option<Timestamp>,
+    /// Whether it may have been merged before: redelivered, or replayed from the dead letters.
+    pub again: bool,
     /// How many bytes the message had.
     pub bytes: usize,
     /// What to compare where the producer computed no digest.
@@ -109,6 +111,7 @@ impl Record {
             format: result.format,
             collected_at: result.started_at,
             received_at: arrival.received_at,
+            sent_at: arrival.sent_at,
             changed_at,
             duration_ms: result.duration_ms,
             bytes: data.len(),
@@ -130,6 +133,7 @@ impl Record {
             also_runs: result.also_runs.clone(),
             at: result.started_at,
             received_at: arrival.received_at,
+            sent_at: arrival.sent_at,
             kind: failure.kind,
             exit: result.exit,
             message: failure.message.clone(),
@@ -193,9 +197,10 @@ impl Record {
 
 /// How an arrival compares with what stands: later, the very same, or earlier.
 fn against(arrival: &Arrival, order: &Order, standing: &Standing) -> Ordering {
-    order.compare(&standing.order).unwrap_or_else(|| match arrival.again_since {
-        // It may have been merged before, and something else since.
-        Some(sent) if standing.received_at > sent => Ordering::Less,
+    order.compare(&standing.order).unwrap_or_else(|| match arrival.sent_at {
+        // It may have been merged before, and something else since. What stands may itself have
+        // waited long for a server, so that its own sending counts where it is known.
+        Some(sent) if arrival.again && standing.sent_at.unwrap_or(standing.received_at) > sent => Ordering::Less,
         _ => Ordering::Greater,
     })
 }

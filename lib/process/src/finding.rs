@@ -1,0 +1,39 @@
+//! What a check found: one line for each thing that has to be right.
+
+use std::fmt;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether it is as it should be.
+    pub good: bool,
+    /// What was looked at, and what was found.
+    pub text: String,
+}
+
+impl Finding {
+    /// As it should be.
+    pub fn good(text: impl Into<String>) -> Self {
+        Self { good: true, text: text.into() }
+    }
+
+    /// Not as it should be.
+    pub fn bad(text: impl Into<String>) -> Self {
+        Self { good: false, text: text.into() }
+    }
+
+    /// A thing that has to be there, by what asking for it answered; `mend` says how to make it.
+    pub fn existing<T, E: fmt::Display>(what: &str, found: Result<Option<T>, E>, mend: &str) -> Self {
+        match found {
+            Ok(Some(_)) => Self::good(format!("{what}: there")),
+            Ok(None) => Self::bad(format!("{what}: missing; {mend}")),
+            Err(reason) => Self::bad(format!("{what}: {reason}")),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  {}", if self.good { "ok  " } else { "FAIL" }, self.text)
+    }
+}
