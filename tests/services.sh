@@ -70,6 +70,7 @@ missing_packages() {
     have amqp-publish || echo amqp-tools
     have rpmbuild || echo rpm
     have facter || echo facter
+    have faketime || echo faketime
     /usr/bin/python3 -c 'import pika' 2>/dev/null || echo python3-pika # Debian's, whatever PATH says
 }
 
@@ -197,7 +198,7 @@ report_missing() {
     mapfile -t missing < <(missing_packages "$1")
     for package in "${missing[@]}"; do
         case $package in
-            amqp-tools | rpm | facter | python3-pika) warn "not here: $package; the tests that use it will fail" ;;
+            amqp-tools | rpm | facter | faketime | python3-pika) warn "not here: $package; the tests that use it will fail" ;;
             npm) fatal=yes; warn "not here: npm, to get pouchdb-server, the stand-in for CouchDB" ;;
             *) fatal=yes; warn "not here: $package; nothing can be started without it" ;;
         esac

@@ -168,10 +168,10 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
         self.draining = true;
     }
 
-    /// Whether nothing runs and everything is with the broker.
+    /// Whether nothing runs and every answer is with the broker.
     pub fn is_idle(&mut self) -> bool {
         while self.acknowledging.try_join_next().is_some() {}
-        self.executions.is_empty() && self.outbox.is_empty() && self.acknowledging.is_empty()
+        self.executions.is_empty() && self.outbox.has_no_answers() && self.acknowledging.is_empty()
     }
 
     /// Takes what the link heard.

@@ -41,17 +41,19 @@ pub struct Outbox<S> {
     random: Random,
     waiting: JoinSet<Sent>,
     bytes: usize,
+    answers: usize,
 }
 
 impl<S: Session> Outbox<S> {
     /// An outbox that publishes on the session of the moment.
     pub fn new(session: watch::Receiver<Option<S>>, random: Random) -> Self {
-        Self { session, random, waiting: JoinSet::new(), bytes: 0 }
+        Self { session, random, waiting: JoinSet::new(), bytes: 0, answers: 0 }
     }
 
     /// Takes a letter.
     pub fn post(&mut self, letter: Letter) {
         self.bytes += letter.message.body.len();
+        self.answers += letter.answers.len();
         self.waiting.spawn(deliver(self.session.clone(), self.random.clone(), letter));
     }
 
@@ -60,9 +62,9 @@ impl<S: Session> Outbox<S> {
         self.bytes >= MOST_BYTES
     }
 
-    /// Whether everything is with the broker.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Whether every answer is with the broker. A hello is nothing to stay for.
+    pub fn has_no_answers(&self) -> bool {
+        self.answers == 0
     }
 
     /// The next letter that the broker has; waits for ever while there is none. Cancel-safe.
@@ -71,6 +73,7 @@ impl<S: Session> Outbox<S> {
             match self.waiting.join_next().await {
                 Some(Ok(sent)) => {
                     self.bytes -= sent.bytes;
+                    self.answers -= sent.answers.len();
                     return sent;
                 }
                 Some(Err(error)) => warn!(%error, "a message was lost on its way out"),

@@ -109,7 +109,7 @@ impl<B: Broker> Agent<B> {
                     drained_by = Some(tokio::time::Instant::now() + DRAIN);
                 }
                 () = at(drained_by) => {
-                    warn!("plugins still run after {} s; their commands are told as interrupted", DRAIN.as_secs());
+                    warn!("not everything was run and sent within {} s; those commands are told as interrupted", DRAIN.as_secs());
                     return Ok(());
                 }
                 finished = dispatch.finished() => dispatch.settle(finished?).context("cannot write the journal")?,

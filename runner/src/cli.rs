@@ -19,7 +19,7 @@ use crate::progress::Output;
 /// configuration or connection, 2 when some failed, 3 when some are silent or nobody is on line, 4 when there is no such
 /// node or nobody knows the alias, 130 after Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "vogeler-runner", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(name = "vogeler-runner", version, subcommand_negates_reqs = true)]
 pub struct Cli {
     /// What else the runner can do
     #[command(subcommand)]

@@ -125,7 +125,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         }
         // Listen first: an answer may be faster than the publisher confirm.
         let consumer = self.listen(&session).await.context("cannot listen for events")?;
-        self.publish_in_time(&session, &expected).await?;
+        let routed = self.publish_in_time(&session, &expected).await?;
         self.progress.count(&tally);
         let named = matches!(self.request.target, Target::Nodes(_));
         let somebody_may_come = known.is_none() && !named;
@@ -138,7 +138,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         }
         let status = tally.exit_status(self.request.strict);
         self.progress.end(&self.about, &tally, status);
-        if tally.nobody_there() && status == tally::SILENT {
+        if routed > 0 && tally.nobody_there() && status == tally::SILENT {
             self.progress.notice(&format!(
                 "nobody that {} means is on line; the command waits for them until {}",
                 self.request.target, self.about.expires_at

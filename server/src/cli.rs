@@ -16,7 +16,7 @@ use crate::config::ServerSection;
 /// Runs in the foreground until TERM or INT, and then settles what it has begun. Several servers may run: one works,
 /// the others stand by.
 #[derive(Debug, Parser)]
-#[command(name = "vogeler-server", version, args_conflicts_with_subcommands = true)]
+#[command(name = "vogeler-server", version)]
 pub struct Cli {
     /// What to do; run, unless said
     #[command(subcommand)]

@@ -39,22 +39,23 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
     let Loaded { settings, broker, store, server } = loaded;
     let topology = Topology { results_max_bytes: server.queue_max_bytes, ..broker.topology() };
-    let (broker, store) = (broker.amqp("vogeler-server", Frames::Large)?, store.couch()?);
+    let broker = || broker.amqp("vogeler-server", Frames::Large);
     let say = |line: String| println!("{line}");
     match action {
         Action::Config => print!("{}", settings.describe()),
-        Action::Load { dir } => setup::sync(&store, &read(&dir)?, say).await?,
+        Action::Load { dir } => setup::sync(&store.couch()?, &read(&dir)?, say).await?,
         Action::Setup => {
-            let session = broker.connect().await?;
-            setup::run(&session, &topology, &store, &server.design_docs, say).await?;
+            let session = broker()?.connect().await?;
+            setup::run(&session, &topology, &store.couch()?, &server.design_docs, say).await?;
         }
         Action::Check => {
-            let findings = check::check(&broker, &topology, &store, &server).await;
+            let findings = check::check(&broker()?, &topology, &store.couch()?, &server).await;
             findings.iter().for_each(|finding| println!("{finding}"));
             return Ok(ExitCode::from(u8::from(findings.iter().any(|finding| !finding.good))));
         }
         Action::Run => {
             let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+            let (broker, store) = (broker()?, store.couch()?);
             let (clock, random) = (Clock::system(), Random::from_system());
             let parts = run::Parts { broker, store, topology, config: server, clock, random };
             run::run(parts, async move { signals.recv().await }).await?;
