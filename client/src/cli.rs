@@ -85,11 +85,13 @@ pub enum Action {
     ///
     /// Exit status 1 if one is.
     List,
-    /// Run one plugin here and print the field that would land in the record; needs no broker
+    /// Run one plugin here and print the field that would land in the record
     ///
-    /// Exit status 1 if it fails, with the reason and the end of what it wrote to standard error.
+    /// Needs no broker. Exit status 1 if it fails, with the reason and the end of what it wrote to standard error.
     Exec {
         /// The alias to run
+        ///
+        /// `list` shows which there are.
         alias: String,
     },
     /// Look at everything that the client needs, one line each
@@ -103,6 +105,8 @@ pub enum Action {
     /// For producers that are no client: amqp-publish -r "$(vogeler-client slot NODE)" …
     Slot {
         /// The node's name
+        ///
+        /// The result has to name the same node.
         node: NodeName,
     },
 }

@@ -55,9 +55,9 @@ pub struct Cli {
     #[arg(long, value_name = "TIME")]
     pub ttl: Option<String>,
 
-    /// How long nobody new may accept before everybody has, where the database cannot be read
+    /// How long nobody new may accept before everybody counts as having done so
     ///
-    /// With the database at hand the runner knows whom to wait for.
+    /// Only where the database cannot be read; with it at hand the runner knows whom to wait for.
     #[arg(long, value_name = "TIME")]
     pub quiet: Option<String>,
 

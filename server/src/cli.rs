@@ -71,7 +71,9 @@ pub enum Action {
     /// A changed view is built under another name first, so that nobody who queries it waits. A typing mistake is
     /// reported with its file and line before anything is uploaded.
     Load {
-        /// A folder with views/, filters/ or validate_doc_update.js, or a folder of such folders
+        /// A design document's folder, or a folder of such folders
+        ///
+        /// A design document's folder has views/, filters/ or validate_doc_update.js; its name is the document's.
         dir: PathBuf,
     },
     /// Look at everything that the server needs, one line each; changes nothing
