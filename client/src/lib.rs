@@ -1,7 +1,7 @@
 //! The node agent: commands in, plugins run, results out.
 //!
 //! A command's way is [`link`] → [`dispatch`] → [`plugin::execute`] → [`outbox`], and then its
-//! acknowledgement. Start at [`run::run`]. [`journal`] remembers across restarts what was begun
+//! acknowledgement. Start at [`run::Agent::run`]. [`journal`] remembers across restarts what was begun
 //! and what was answered. Nothing here knows of a database, and no message can make it run
 //! anything but what [`plugin::registry`] found on this machine.
 

@@ -1,6 +1,6 @@
 //! Keeps the server running: database first, then the broker, then one consumer at a time.
 //!
-//! Start at [`run`]. A [`Tenure`] is the life of one consumer: it ends when the program is to
+//! Start at [`run`]. A `Tenure` is the life of one consumer: it ends when the program is to
 //! stop, when a connection is lost, when the database stays away, or when the prefetch no longer
 //! fits the size of what comes.
 

@@ -3,7 +3,7 @@
 //!
 //! Start at [`Worker::run`]. A node always has the same worker, so that no two writes of one
 //! record are ever on their way at once. What goes wrong with a write is told apart by row and by
-//! request; see [`Worker::write`].
+//! request; see `Worker::write`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -60,7 +60,7 @@ async fn a_record_is_never_rolled_back() {
     assert_eq!(client.stop().await, 0, "the client's exit status");
 
     site.write("motd", "new");
-    let _client = an_hour_back(site.node("order01")).await.start().await;
+    let client = an_hour_back(site.node("order01")).await.start().await;
     site.runner(&run).await.expect(0);
     let new = site.record("order01").await.unwrap();
     assert_eq!(new["motd"], "new", "{new}");
@@ -81,4 +81,6 @@ async fn a_record_is_never_rolled_back() {
         assert_eq!(result(&after), result(&new), "the old result with headers {again}");
     }
     site.expect_settled().await;
+    // Killed, it would leave the library's files in /dev/shm.
+    assert_eq!(client.stop().await, 0, "the client's exit status");
 }

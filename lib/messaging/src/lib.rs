@@ -5,7 +5,7 @@
 //! them. [`topology`] says, as data, which exchanges and queues there are.
 //!
 //! Nothing here reconnects by itself and nothing retries: a session that is lost says so, and its
-//! owner, who knows what was in flight, opens another ([`backoff`] says how long to wait).
+//! owner, who knows what was in flight, opens another ([`Backoff`] says how long to wait).
 
 pub mod amqp;
 mod backoff;

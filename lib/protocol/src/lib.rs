@@ -1,6 +1,6 @@
 //! What Vogeler's programs say to each other, and what becomes of it in a record.
 //!
-//! Start at [`message`] for what travels, at [`record`] for what is kept. [`format`] turns what
+//! Start at [`message`] for what travels, at [`record`] for what is kept. [`mod@format`] turns what
 //! a plugin printed into JSON; [`data`] is that JSON, scanned and known to be storable.
 //! There is no I/O here: no broker, no database, no clock that is not handed in. Everything can
 //! be tested with nothing running.
