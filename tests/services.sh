@@ -506,6 +506,7 @@ start() {
     mv "$dir/env.new" "$dir/env"
     trap - EXIT INT TERM HUP
     describe
+    put VOGELER_TEST_VERSIONS "RabbitMQ $(rabbitmq_version) and $(couchdb_version)" >>"$dir/env"
 }
 
 # Only a directory that an earlier start has made, or an empty one, is ever cleared.

@@ -169,8 +169,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
     }
 
     /// Whether nothing runs and every answer is with the broker.
-    pub fn is_idle(&mut self) -> bool {
-        while self.acknowledging.try_join_next().is_some() {}
+    pub fn is_idle(&self) -> bool {
         self.executions.is_empty() && self.outbox.has_no_answers() && self.acknowledging.is_empty()
     }
 
@@ -251,9 +250,9 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
         self.ack(&[receipt]);
     }
 
-    /// Whether commands wait for their turn.
-    pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Whether nothing is left to do: no command waits, and everything is with the broker.
+    pub fn is_done(&self) -> bool {
+        self.is_idle() && self.waiting.is_empty() && self.outbox.is_empty()
     }
 
     fn has_room(&self) -> bool {
@@ -340,7 +339,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
         Ok(())
     }
 
-    /// The next plugin that has ended; waits for ever while none runs. Cancel-safe.
+    /// The next thing that has ended; waits for ever while nothing is under way. Cancel-safe.
     ///
     /// # Errors
     /// The journal cannot be written.
@@ -351,6 +350,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
                 Ok((plugin, seq, execution)) => Ok(Finished::Plugin(plugin, seq, Box::new(execution))),
                 Err(error) => Err(io::Error::other(format!("running a plugin failed: {error}"))),
             },
+            Some(_) = self.acknowledging.join_next() => Ok(Finished::Acknowledgement),
             sent = self.outbox.sent() => Ok(Finished::Letter(sent)),
         }
     }
@@ -365,6 +365,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
                 let runs = self.running.remove(&plugin.alias).unwrap_or_default();
                 self.post_result(&plugin, &runs, seq, *execution);
             }
+            Finished::Acknowledgement => return Ok(()),
             Finished::Letter(Sent { answers, .. }) => {
                 // Noted before it is acknowledged: a crash between the two is told as done.
                 self.journal.done(answers.iter().cloned(), self.clock.now())?;
@@ -503,7 +504,6 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
     /// Acknowledges what came by the session of the moment; the rest came again by it, or will.
     /// Not waited for: while the broker blocks the connection no acknowledgement leaves it.
     fn ack(&mut self, receipts: &[Receipt]) {
-        while self.acknowledging.try_join_next().is_some() {}
         let Some((session, acks)) = &self.acks else { return };
         let tags: Vec<u64> =
             receipts.iter().filter(|receipt| receipt.session == *session).map(|receipt| receipt.tag).collect();
@@ -525,4 +525,6 @@ pub enum Finished {
     Plugin(Box<Plugin>, u64, Box<Execution>),
     /// A message that the broker has now.
     Letter(Sent),
+    /// An acknowledgement that is on its way.
+    Acknowledgement,
 }

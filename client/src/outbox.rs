@@ -62,6 +62,11 @@ impl<S: Session> Outbox<S> {
         self.bytes >= MOST_BYTES
     }
 
+    /// Whether everything is with the broker.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether every answer is with the broker. A hello is nothing to stay for.
     pub fn has_no_answers(&self) -> bool {
         self.answers == 0

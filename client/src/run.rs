@@ -97,8 +97,8 @@ impl<B: Broker> Agent<B> {
         let mut drained_by: Option<tokio::time::Instant> = None;
         let mut quiet_since = None;
         loop {
-            let idle = dispatch.is_idle();
-            if drained_by.is_some() && idle {
+            let done = dispatch.is_done();
+            if drained_by.is_some() && dispatch.is_idle() {
                 return Ok(());
             }
             let next_start = dispatch.next_start();
@@ -125,7 +125,7 @@ impl<B: Broker> Agent<B> {
                     dispatch.replace(Arc::new(registry), groups.clone());
                     groups_out.send_replace(groups);
                 }
-                () = at(quiet_since.map(|since| since + ONESHOT_QUIET)), if self.oneshot && idle && !dispatch.has_waiting() => {
+                () = at(quiet_since.map(|since| since + ONESHOT_QUIET)), if self.oneshot && done => {
                     return Ok(());
                 }
             }

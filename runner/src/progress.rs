@@ -89,6 +89,27 @@ impl Progress {
         }
     }
 
+    /// The end of a run that nobody waits for.
+    pub fn queued(&self, about: &About, tally: &Tally, routed: usize, status: u8) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        match self.output {
+            Output::Json => println!("{}", as_json(about, tally, status)),
+            Output::Text if routed == 0 => {}
+            Output::Text => println!(
+                "{} on {}: queued as run {}; {} nodes are on line",
+                about.command,
+                about.target,
+                about.run,
+                tally.awaited()
+            ),
+        }
+        for (node, _) in tally.lines().filter(|(_, line)| line.state == State::Unknown) {
+            self.notice(&format!("{node}: no such node: no record and no queue of that name"));
+        }
+    }
+
     /// The end of a run.
     pub fn end(&self, about: &About, tally: &Tally, status: u8) {
         if let Some(bar) = &self.bar {

@@ -183,10 +183,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
             (true, 0) => tally::SILENT,
             (true, _) => tally::GOOD,
         };
-        self.progress.end(&self.about, tally, status);
-        if routed > 0 {
-            self.progress.notice(&format!("the broker has it (run {}); queued is not run", self.about.run));
-        }
+        self.progress.queued(&self.about, tally, routed, status);
         session.close().await;
         Ok(status)
     }

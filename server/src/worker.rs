@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use vogeler_messaging::{Acks, Backoff, Session};
 use vogeler_protocol::message::{Notice, Payload};
 use vogeler_protocol::record::Change;
-use vogeler_protocol::{Clock, NodeName, Random, Record};
+use vogeler_protocol::{Clock, NodeName, Random, Record, Timestamp};
 use vogeler_store::{Fate, PutError, Row, Store, StoreError};
 
 use crate::batch::Batches;
@@ -78,6 +78,15 @@ impl Group {
         });
         let changes = changes.collect();
         self.merged = Some((record, changes));
+    }
+
+    /// When a record begins that nobody had before: when the first of it arrived.
+    fn begun(&self, clock: &Clock) -> Timestamp {
+        let received = self.incoming.iter().filter_map(|incoming| match &incoming.content {
+            Content::Result(arrival) => Some(arrival.received_at),
+            Content::Hello(_) => None,
+        });
+        received.min().unwrap_or_else(|| clock.now())
     }
 
     fn writes(&self) -> bool {
@@ -184,7 +193,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             batch.iter().filter(|group| group.merged.is_none()).map(|group| group.node.clone()).collect();
         let documents = self.fetch(&missing).await?;
         for (group, document) in batch.iter_mut().filter(|group| group.merged.is_none()).zip(documents) {
-            let now = clock.now();
+            let now = group.begun(&clock);
             let read = document.map(|text| Record::from_document(group.node.clone(), &text, now));
             let record = match read {
                 Some(Ok(record)) => record,

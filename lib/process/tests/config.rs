@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot build its input has failed")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,7 @@ fn a_file_that_was_named_has_to_be_there() {
 #[test]
 fn a_file_with_a_password_that_everybody_can_read_is_noticed() {
     let site = file("broker:\n  password: x\n");
+    fs::set_permissions(&site.path, fs::Permissions::from_mode(0o644)).unwrap();
     let settings = Settings::load(&known(), Some(&site.path), [], []).unwrap();
     assert!(settings.notices().iter().any(|notice| notice.contains("chmod o=")), "{:?}", settings.notices());
 }
