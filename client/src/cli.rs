@@ -1,11 +1,9 @@
 //! The command line of `vogeler-client`.
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand};
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
-use vogeler_process::{Flag, Known, Settings};
+use vogeler_process::{Flag, Known, ProcessFlags, Settings};
 use vogeler_protocol::NodeName;
 
 use crate::config::ClientSection;
@@ -35,11 +33,9 @@ pub struct Cli {
 /// Flags that every action takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
-    /// The configuration file [default: /etc/vogeler/vogeler.yaml, if it is there]
-    ///
-    /// The environment goes over it and flags over that. `config` prints what is in force.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
+    /// The process
+    #[command(flatten)]
+    pub process: ProcessFlags,
 
     /// The broker
     #[command(flatten)]
@@ -68,12 +64,6 @@ pub struct Flags {
     /// Each client needs one of its own.
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Option<String>,
-
-    /// How much to say: error, warn, info, debug or trace
-    ///
-    /// One line an event, to standard error.
-    #[arg(long, value_name = "LEVEL", global = true)]
-    pub loglevel: Option<String>,
 }
 
 /// What the client can do.
@@ -139,10 +129,9 @@ impl Flags {
             Flag::given("client.plugin_dir", "--plugin-dir", self.plugin_dir.clone()),
             Flag::given("client.program_dir", "--program-dir", self.program_dir.clone()),
             Flag::given("client.state_dir", "--state-dir", self.state_dir.clone()),
-            Flag::given("client.loglevel", "--loglevel", self.loglevel.clone()),
         ];
-        let flags = self.broker.flags().chain(own.into_iter().flatten());
-        let settings = Settings::load(&known, self.config.as_deref(), std::env::vars(), flags)?;
+        let flags = self.broker.flags().chain(own.into_iter().flatten()).chain(self.process.flags("client"));
+        let settings = Settings::load(&known, self.process.config.as_deref(), std::env::vars(), flags)?;
         let (broker, client) = (settings.section("broker")?, settings.section("client")?);
         Ok(Loaded { settings, broker, client })
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tracing::warn;
 use vogeler_client::cli::{Action, Cli, Flags, Loaded};
 use vogeler_client::plugin::registry::Registry;
@@ -13,8 +13,8 @@ use vogeler_client::{check, identity, show};
 use vogeler_messaging::amqp::{AmqpBroker, Frames};
 use vogeler_messaging::topology::slot_key;
 use vogeler_process::signals::{ReloadSignal, StopSignals};
-use vogeler_process::{exit, logging};
-use vogeler_protocol::{Alias, Clock, Random};
+use vogeler_process::{exit, logging, print_findings};
+use vogeler_protocol::{Clock, Random};
 
 fn main() -> ExitCode {
     match exit::parse_flags::<Cli>() {
@@ -48,13 +48,11 @@ async fn act(action: Action, oneshot: bool, flags: &Flags, loaded: Loaded) -> an
             print!("{}", show::list(&registry));
             return Ok(ExitCode::from(u8::from(!registry.broken().is_empty())));
         }
-        Action::Exec { alias } => return exec(&alias, &read_plugins(), name()?).await,
+        Action::Exec { alias } => print!("{}", show::exec(&alias, &read_plugins(), name()?).await?),
         Action::Check => {
             let (topology, node) = (broker.topology(), name());
-            let findings =
-                check::check(&broker.amqp("vogeler-client check", Frames::Small)?, &topology, &client, &node).await;
-            findings.iter().for_each(|finding| println!("{finding}"));
-            return Ok(ExitCode::from(u8::from(findings.iter().any(|finding| !finding.good))));
+            let broker = broker.amqp("vogeler-client check", Frames::Small)?;
+            return Ok(print_findings(&check::check(&broker, &topology, &client, &node).await));
         }
         Action::Run => {
             let node = name()?;
@@ -86,23 +84,6 @@ async fn act(action: Action, oneshot: bool, flags: &Flags, loaded: Loaded) -> an
             };
             agent.run(async move { stop.recv().await }, reload).await?;
         }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-#[allow(clippy::print_stdout, reason = "what a person asked to see")]
-async fn exec(alias: &str, registry: &Registry, node: vogeler_protocol::NodeName) -> anyhow::Result<ExitCode> {
-    let wanted: Alias = alias.parse()?;
-    let Some(plugin) = registry.get(&wanted) else {
-        if let Some(broken) = registry.broken().iter().find(|broken| broken.alias.as_deref() == Some(alias)) {
-            bail!("{broken}");
-        }
-        bail!("no plugin has the alias {alias:?}; there are {}", registry.names());
-    };
-    let execution = show::exec(plugin, node, &Random::from_system()).await;
-    match show::outcome(plugin, &execution) {
-        Ok(field) => print!("{field}"),
-        Err(reason) => bail!("{reason}"),
     }
     Ok(ExitCode::SUCCESS)
 }

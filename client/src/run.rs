@@ -10,7 +10,8 @@ use tracing::{info, warn};
 use vogeler_messaging::{Broker, Topology};
 use vogeler_protocol::{Clock, Group, NodeName, Random};
 
-use crate::dispatch::{Dispatch, DispatchParts, Origin};
+use crate::answers::{Answers, Origin};
+use crate::dispatch::{Dispatch, DispatchParts};
 use crate::link::{AcksOf, Link};
 use crate::plugin::registry::Registry;
 use crate::state::State;
@@ -70,16 +71,15 @@ impl<B: Broker> Agent<B> {
         };
         info!(node = %self.node, epoch = origin.epoch, aliases = self.registry.names(), "starting");
         tell_broken(&self.registry);
+        let answers = Answers::new(origin, self.topology.clone(), self.clock.clone(), self.random.clone(), session);
         let mut dispatch: Dispatch<B::Session, AcksOf<B::Session>> = Dispatch::new(DispatchParts {
-            origin,
-            topology: self.topology.clone(),
+            answers,
             clock: self.clock,
             random: self.random.clone(),
             registry: Arc::new(self.registry),
             groups: self.groups,
             journal: self.state.journal()?,
             concurrency: self.concurrency,
-            session,
         });
         dispatch.say_hello();
         let link = Link {

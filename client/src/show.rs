@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
+use anyhow::bail;
 use vogeler_process::duration;
-use vogeler_protocol::{Clock, NodeName, Random};
+use vogeler_protocol::{Alias, Clock, NodeName, Random};
 
-use crate::plugin::execute::{Execution, Executor};
+use crate::plugin::Action;
+use crate::plugin::execute::Executor;
 use crate::plugin::registry::Registry;
-use crate::plugin::{Action, Plugin};
 
 /// A table of the plugins, with notices for keys that several share and for what is broken.
 pub fn list(registry: &Registry) -> String {
@@ -61,29 +62,29 @@ fn table<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> String {
     text
 }
 
-/// Runs a plugin here and now, as a command would.
-pub async fn exec(plugin: &Plugin, node: NodeName, random: &Random) -> Execution {
-    let executor = Executor { node, version: env!("CARGO_PKG_VERSION"), clock: Clock::system() };
-    executor.run(plugin, &format!("exec-{}", random.uuid())).await
-}
-
-/// What [`exec`] prints: the field as it would land in the record; or, for a person, why there is none.
+/// Runs a plugin here and now, as a command would; the field as it would land in the record.
 ///
 /// # Errors
-/// The plugin failed.
-pub fn outcome(plugin: &Plugin, execution: &Execution) -> Result<String, String> {
-    match &execution.outcome {
-        Ok(data) => {
-            let key = serde_json::Value::from(plugin.key.as_str());
-            Ok(format!("{{{key}: {}}}\n", data.get()))
+/// No such plugin, a broken one, or one that fails, with the end of what it wrote to standard error.
+pub async fn exec(alias: &str, registry: &Registry, node: NodeName) -> anyhow::Result<String> {
+    let wanted: Alias = alias.parse()?;
+    let Some(plugin) = registry.get(&wanted) else {
+        if let Some(broken) = registry.broken().iter().find(|broken| broken.alias.as_deref() == Some(alias)) {
+            bail!("{broken}");
         }
+        bail!("no plugin has the alias {alias:?}; there are {}", registry.names());
+    };
+    let executor = Executor { node, version: env!("CARGO_PKG_VERSION"), clock: Clock::system() };
+    let execution = executor.run(plugin, &format!("exec-{}", Random::from_system().uuid())).await;
+    match execution.outcome {
+        Ok(data) => Ok(format!("{{{}: {}}}\n", serde_json::Value::from(plugin.key.as_str()), data.get())),
         Err(failure) => {
-            let mut text = format!("{}: {}", plugin.alias, failure.message);
+            let mut text = format!("{alias}: {}", failure.message);
             if !failure.stderr.is_empty() {
                 let _ = write!(text, "\nwhat it wrote to standard error ends with:\n{}", failure.stderr.trim_end());
             }
             let _ = write!(text, "\nit ran for {}", duration::format(execution.duration));
-            Err(text)
+            bail!(text)
         }
     }
 }

@@ -1,12 +1,11 @@
 //! The command line of `vogeler-runner`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
-use vogeler_process::{Flag, Known, Settings, duration};
+use vogeler_process::{Flag, Known, ProcessFlags, Settings, duration};
 use vogeler_protocol::{Alias, Target};
 use vogeler_store::config::{StoreFlags, StoreSection};
 
@@ -87,11 +86,9 @@ pub struct Cli {
 /// Flags that every action takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
-    /// The configuration file [default: /etc/vogeler/vogeler.yaml, if it is there]
-    ///
-    /// The environment goes over it and flags over that. `config` prints what is in force.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
+    /// The process
+    #[command(flatten)]
+    pub process: ProcessFlags,
 
     /// The broker
     #[command(flatten)]
@@ -100,12 +97,6 @@ pub struct Flags {
     /// The database
     #[command(flatten)]
     pub store: StoreFlags,
-
-    /// How much to say: error, warn, info, debug or trace
-    ///
-    /// One line an event, to standard error.
-    #[arg(long, value_name = "LEVEL", global = true)]
-    pub loglevel: Option<String>,
 }
 
 /// What else the runner can do.
@@ -144,10 +135,10 @@ impl Cli {
             Flag::given("runner.timeout", "--timeout", self.timeout.clone()),
             Flag::given("runner.ttl", "--ttl", self.ttl.clone()),
             Flag::given("runner.quiet", "--quiet", self.quiet.clone()),
-            Flag::given("runner.loglevel", "--loglevel", self.flags.loglevel.clone()),
         ];
-        let flags = self.flags.broker.flags().chain(self.flags.store.flags()).chain(own.into_iter().flatten());
-        let settings = Settings::load(&known, self.flags.config.as_deref(), std::env::vars(), flags)?;
+        let Flags { process, broker, store } = &self.flags;
+        let flags = broker.flags().chain(store.flags()).chain(own.into_iter().flatten()).chain(process.flags("runner"));
+        let settings = Settings::load(&known, process.config.as_deref(), std::env::vars(), flags)?;
         let (broker, store, runner) =
             (settings.section("broker")?, settings.section("store")?, settings.section("runner")?);
         Ok(Loaded { settings, broker, store, runner })

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
 use vogeler_process::logging::LogLevel;
-use vogeler_process::{Flag, Known, Settings};
+use vogeler_process::{Known, ProcessFlags, Settings};
 use vogeler_store::config::{StoreFlags, StoreSection};
 
 use crate::config::ServerSection;
@@ -36,11 +36,9 @@ pub struct Cli {
 /// Flags that every action takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
-    /// The configuration file [default: /etc/vogeler/vogeler.yaml, if it is there]
-    ///
-    /// The environment goes over it and flags over that. `config` prints what is in force.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
+    /// The process
+    #[command(flatten)]
+    pub process: ProcessFlags,
 
     /// The broker
     #[command(flatten)]
@@ -49,12 +47,6 @@ pub struct Flags {
     /// The database
     #[command(flatten)]
     pub store: StoreFlags,
-
-    /// How much to say: error, warn, info, debug or trace
-    ///
-    /// One line an event, to standard error.
-    #[arg(long, value_name = "LEVEL", global = true)]
-    pub loglevel: Option<String>,
 }
 
 /// What the server can do.
@@ -109,9 +101,8 @@ impl Flags {
             .variable("VOGELER_QHOST", "broker.url")
             .variable("VOGELER_DBHOST", "store.url")
             .variable("VOGELER_LOGLEVEL", "server.loglevel");
-        let level = Flag::given("server.loglevel", "--loglevel", self.loglevel.clone());
-        let flags = self.broker.flags().chain(self.store.flags()).chain(level);
-        let settings = Settings::load(&known, self.config.as_deref(), std::env::vars(), flags)?;
+        let flags = self.broker.flags().chain(self.store.flags()).chain(self.process.flags("server"));
+        let settings = Settings::load(&known, self.process.config.as_deref(), std::env::vars(), flags)?;
         let (broker, store, server) =
             (settings.section("broker")?, settings.section("store")?, settings.section("server")?);
         Ok(Loaded { settings, broker, store, server })

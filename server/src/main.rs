@@ -8,7 +8,7 @@ use tracing::warn;
 use vogeler_messaging::amqp::Frames;
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::signals::StopSignals;
-use vogeler_process::{exit, logging};
+use vogeler_process::{exit, logging, print_findings};
 use vogeler_protocol::{Clock, Random};
 use vogeler_server::cli::{Action, Cli, Loaded};
 use vogeler_server::{check, run, setup};
@@ -49,9 +49,7 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
             setup::run(&session, &topology, &store.couch()?, &server.design_docs, say).await?;
         }
         Action::Check => {
-            let findings = check::check(&broker()?, &topology, &store.couch()?, &server).await;
-            findings.iter().for_each(|finding| println!("{finding}"));
-            return Ok(ExitCode::from(u8::from(findings.iter().any(|finding| !finding.good))));
+            return Ok(print_findings(&check::check(&broker()?, &topology, &store.couch()?, &server).await));
         }
         Action::Run => {
             let mut signals = StopSignals::listen().context("cannot listen for signals")?;

@@ -1,6 +1,7 @@
 //! What a check found: one line for each thing that has to be right.
 
 use std::fmt;
+use std::process::ExitCode;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,15 @@ impl Finding {
             Err(reason) => Self::bad(format!("{what}: {reason}")),
         }
     }
+}
+
+/// Prints findings, one a line; the exit status of a check: 1 if anything is not as it should be.
+#[allow(clippy::print_stdout, reason = "what a person asked to see")]
+pub fn print_findings(findings: &[Finding]) -> ExitCode {
+    for finding in findings {
+        println!("{finding}");
+    }
+    ExitCode::from(u8::from(findings.iter().any(|finding| !finding.good)))
 }
 
 impl fmt::Display for Finding {

@@ -9,11 +9,13 @@ pub mod config;
 pub mod duration;
 pub mod exit;
 mod finding;
+mod flags;
 pub mod logging;
 pub mod secret;
 pub mod signals;
 
 pub use address::Address;
 pub use config::{Flag, Known, Settings};
-pub use finding::Finding;
+pub use finding::{Finding, print_findings};
+pub use flags::ProcessFlags;
 pub use secret::Secret;
