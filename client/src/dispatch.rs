@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use vogeler_messaging::{Acks, Delivery, Session};
-use vogeler_protocol::message::{self, Command, Failure, FailureKind, Notice, UNKNOWN_ALIAS};
+use vogeler_protocol::message::{self, Command, Failure, FailureKind, LONGEST_SPLAY, Notice, UNKNOWN_ALIAS};
 use vogeler_protocol::{Alias, Clock, Group, Random, RunId, Target, Timestamp};
 
 use crate::answers::{Answers, Place};
@@ -26,9 +26,6 @@ use crate::plugin::registry::Registry;
 
 /// How far the clocks of a runner and a node may differ before a command counts as expired.
 const CLOCK_GRACE: Duration = Duration::from_secs(300);
-
-/// The longest splay: with a plugin's time limit it stays under the broker's 30 minutes.
-const LONGEST_SPLAY: Duration = Duration::from_secs(300);
 
 /// A command that waits for its turn.
 #[derive(Debug)]

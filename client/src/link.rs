@@ -118,9 +118,9 @@ impl<B: Broker> Link<'_, B> {
                             self.node
                         );
                     }
-                    let reason = format!("the queue of {} is in use by another connection", self.node);
+                    let reason = format!("another client is connected as {}", self.node);
                     if reason != last {
-                        warn!(reason, "waiting for it: it may be our own dead connection");
+                        warn!(reason, "waiting: it may be our own dead connection, or a second machine of that name");
                         last = reason;
                     }
                     Duration::from_secs(2) + self.random.up_to(Duration::from_secs(1))

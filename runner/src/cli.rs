@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
 use vogeler_process::{Flag, Known, ProcessFlags, Settings, duration};
+use vogeler_protocol::message::LONGEST_SPLAY;
 use vogeler_protocol::{Alias, Target};
 use vogeler_store::config::{StoreFlags, StoreSection};
 
@@ -62,8 +63,8 @@ pub struct Cli {
 
     /// Let each node begin after a random wait of up to TIME (five minutes at most)
     ///
-    /// For commands that weigh on something the nodes share.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    /// For commands that weigh on something the nodes share. The time-out counts from the end of it.
+    #[arg(long, value_name = "TIME", value_parser = splay)]
     pub splay: Option<Duration>,
 
     /// Fail also for nodes that lack the alias (2) or are off line (3)
@@ -81,6 +82,14 @@ pub struct Cli {
     /// Where broker and database are
     #[command(flatten)]
     pub flags: Flags,
+}
+
+fn splay(text: &str) -> Result<Duration, String> {
+    let splay = duration::parse(text).map_err(|error| error.to_string())?;
+    if splay > LONGEST_SPLAY {
+        return Err(format!("the longest splay is {}", duration::format(LONGEST_SPLAY)));
+    }
+    Ok(splay)
 }
 
 /// Flags that every action takes.

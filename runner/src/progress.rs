@@ -95,7 +95,12 @@ impl Progress {
             bar.finish_and_clear();
         }
         match self.output {
-            Output::Json => println!("{}", as_json(about, tally, status)),
+            Output::Json => {
+                let mut json = as_json(about, tally, status);
+                json["detached"] = true.into();
+                json["silent"] = json!([]);
+                println!("{json}");
+            }
             Output::Text if routed == 0 => {}
             Output::Text => println!(
                 "{} on {}: queued as run {}; {} nodes are on line",

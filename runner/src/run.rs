@@ -127,6 +127,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         let consumer = self.listen(&session).await.context("cannot listen for events")?;
         let routed = self.publish_in_time(&session, &expected).await?;
         self.progress.count(&tally);
+        self.mind_the_server(&session).await;
         let named = matches!(self.request.target, Target::Nodes(_));
         let somebody_may_come = known.is_none() && !named;
         if somebody_may_come || tally.awaited() > 0 {
@@ -136,8 +137,12 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         if silent {
             self.explain_silence(&session).await;
         }
-        let status = tally.exit_status(self.request.strict);
+        let nobody_meant = self.nobody_is_meant(&known) && tally.nobody_there();
+        let status = if nobody_meant { tally::NO_SUCH } else { tally.exit_status(self.request.strict) };
         self.progress.end(&self.about, &tally, status);
+        if nobody_meant {
+            self.progress.notice(&format!("no node is meant by {}: no record and nobody on line", self.request.target));
+        }
         if routed > 0 && tally.nobody_there() && status == tally::SILENT {
             self.progress.notice(&format!(
                 "nobody that {} means is on line; the command waits for them until {}",
@@ -146,6 +151,21 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         }
         session.close().await;
         Ok(status)
+    }
+
+    /// Whether a group or pattern means none of the nodes that the database knows.
+    fn nobody_is_meant(&self, known: &Known) -> bool {
+        matches!(self.request.target, Target::Group(_) | Target::Glob(_)) && known.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Says at once what would otherwise only show when the time is up.
+    async fn mind_the_server(&self, session: &B::Session) {
+        let queue = self.parts.topology.results_queue().name;
+        if let Ok(Some(status)) = session.queue_status(&queue).await
+            && status.consumers == 0
+        {
+            self.progress.notice("no vogeler-server is connected; results wait until one is");
+        }
     }
 
     async fn known(&self) -> Known {
@@ -262,7 +282,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         tally: &mut Tally,
         somebody_may_come: bool,
     ) {
-        let deadline = Instant::now() + self.request.timeout;
+        let deadline = Instant::now() + self.request.timeout + self.request.splay;
         let mut last_new = Instant::now();
         let mut listening = Some((session.clone(), consumer));
         loop {

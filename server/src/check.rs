@@ -4,8 +4,7 @@ use std::fmt::Display;
 
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::Finding;
-use vogeler_store::Store;
-use vogeler_store::design_docs;
+use vogeler_store::{Store, StoreError, design_docs};
 
 use crate::config::{Identity, ServerSection};
 
@@ -20,8 +19,13 @@ pub async fn check<B: Broker, St: Store>(
     let exchanges = exchanges.each_ref().map(|exchange| exchange.name.as_str());
     let queues = queues.each_ref().map(|queue| queue.name.as_str());
     let mut findings = vogeler_messaging::check(broker, &exchanges, &queues).await;
-    findings.push(finding("database server", store.describe().await, |name| name));
-    findings.push(finding("database", store.probe().await, |()| "readable".to_owned()));
+    let server = store.describe().await;
+    // A login that was refused is not tried again: CouchDB locks it out after a few.
+    let refused = matches!(server, Err(StoreError::Denied { .. }));
+    findings.push(finding("database server", server, |name| name));
+    if !refused {
+        findings.push(finding("database", store.probe().await, |()| "readable".to_owned()));
+    }
     let docs = design_docs::read_all(&config.design_docs).map_err(|error| vogeler_protocol::sentence(&error));
     findings
         .push(finding("design documents", docs, |docs| format!("{} in {}", docs.len(), config.design_docs.display())));

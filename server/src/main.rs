@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tracing::warn;
+use tracing::{info, warn};
 use vogeler_messaging::amqp::Frames;
 use vogeler_messaging::{Broker, Topology};
-use vogeler_process::signals::StopSignals;
+use vogeler_process::signals::{ReloadSignal, StopSignals};
 use vogeler_process::{exit, logging, print_findings};
 use vogeler_protocol::{Clock, Random};
 use vogeler_server::cli::{Action, Cli, Loaded};
@@ -53,10 +53,20 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
         }
         Action::Run => {
             let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+            let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
             let (broker, store) = (broker()?, store.couch()?);
             let (clock, random) = (Clock::system(), Random::from_system());
             let parts = run::Parts { broker, store, topology, config: server, clock, random };
-            run::run(parts, async move { signals.recv().await }).await?;
+            let stop = async move {
+                loop {
+                    tokio::select! {
+                        biased;
+                        () = signals.recv() => return,
+                        () = hangup.recv() => info!("HUP: there is nothing to read anew; a changed configuration needs a restart"),
+                    }
+                }
+            };
+            run::run(parts, stop).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

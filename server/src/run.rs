@@ -147,8 +147,13 @@ async fn wait_for_store<B: Broker, St: Store>(parts: &Parts<B, St>, health: &Hea
     let mut backoff = Backoff::new(parts.random.clone(), Duration::from_secs(1), Duration::from_secs(30));
     while let Err(reason) = parts.store.probe().await {
         health.away(&reason);
-        let slow = matches!(reason, StoreError::Denied { .. } | StoreError::Missing { .. });
-        let wait = backoff.next_wait().max(Duration::from_secs(if slow { 5 } else { 0 }));
+        // CouchDB locks a login out that is refused too often, with the right password, too.
+        let least = match reason {
+            StoreError::Denied { .. } => Duration::from_secs(60),
+            StoreError::Missing { .. } => Duration::from_secs(5),
+            StoreError::Away { .. } | StoreError::Refused { .. } | StoreError::Garbled { .. } => Duration::ZERO,
+        };
+        let wait = backoff.next_wait().max(least);
         tokio::time::sleep(wait).await;
     }
     health.back();

@@ -49,8 +49,9 @@ pub async fn run<S: Session, St: Store>(
     mut say: impl FnMut(String),
 ) -> anyhow::Result<()> {
     // Read before anything is changed: a typing mistake in a view should stop all of it.
-    let docs = design_docs::read_all(design_docs)
-        .with_context(|| "cannot load the design documents that server.design_docs names".to_owned())?;
+    let docs = design_docs::read_all(design_docs).with_context(|| {
+        "nothing was done: server.design_docs has to name the folder of the design documents".to_owned()
+    })?;
     for notice in declare(session, topology).await.context("cannot declare exchanges and queues")? {
         say(format!("notice: {notice}"));
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vogeler_messaging::{Acks, Backoff, Session};
-use vogeler_protocol::message::{Notice, Payload};
+use vogeler_protocol::message::{Failure, Notice, Payload};
 use vogeler_protocol::record::Change;
 use vogeler_protocol::{Clock, NodeName, Random, Record, Timestamp};
 use vogeler_store::{Fate, PutError, Row, Store, StoreError};
@@ -405,12 +405,21 @@ fn take_apart(mut group: Group, pending: &mut Vec<Vec<Group>>) -> Option<Incomin
     None
 }
 
+/// A failure in its own words: what happened, and the last thing that the plugin said about it.
+fn words(failure: &Failure) -> String {
+    const SHOWN: usize = 160;
+    match failure.stderr.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!("{}: {}", failure.message, line.trim().chars().take(SHOWN).collect::<String>()),
+        None => failure.message.clone(),
+    }
+}
+
 /// What a run is told of its result.
 fn notice(incoming: &Incoming, change: Change) -> (Notice, Option<String>) {
     let Content::Result(arrival) = &incoming.content else { return (Notice::Stored, None) };
     let result = &arrival.result;
     match (&result.payload, change) {
-        (Payload::Failure(failure), _) => (Notice::Failed, Some(failure.message.clone())),
+        (Payload::Failure(failure), _) => (Notice::Failed, Some(words(failure))),
         (_, Change::Stored | Change::Held) => {
             let bytes = match &result.payload {
                 Payload::Data(data) => data.get().len(),

@@ -119,8 +119,8 @@ async fn groups_and_patterns_mean_their_nodes() {
     let ran = site.runner(&["-c", "hello", "-n", "web0[!1]"]).await.expect(0);
     assert!(ran.stdout.contains("hello on web0[!1]: 1 stored\n"), "{ran:?}");
     assert_eq!(who_answered(&site, &NODES).await, ["db01", "web01", "web02"]);
-    let nobody = site.runner(&["-c", "hello", "-n", "group:dc2"]).await.expect(3);
-    assert!(nobody.stderr.contains("no queue takes the command: nobody gets it"), "{nobody:?}");
+    let nobody = site.runner(&["-c", "hello", "-n", "group:dc2"]).await.expect(4);
+    assert!(nobody.stderr.contains("no node is meant by group:dc2"), "{nobody:?}");
 }
 
 #[tokio::test]

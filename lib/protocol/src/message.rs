@@ -9,7 +9,7 @@ mod event;
 mod hello;
 mod result;
 
-pub use command::Command;
+pub use command::{Command, LONGEST_SPLAY};
 pub use event::{Event, Notice, UNKNOWN_ALIAS};
 pub use hello::{AliasInfo, Hello};
 pub use result::{BadResult, CommandResult, Failure, FailureKind, Payload, TextHeaders};

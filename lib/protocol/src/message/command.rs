@@ -1,7 +1,13 @@
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Version;
 use crate::{Alias, RunId, Target, Timestamp};
+
+/// The longest splay: with a plugin's time limit it stays under the 30 minutes after which RabbitMQ
+/// takes an unacknowledged delivery away.
+pub const LONGEST_SPLAY: Duration = Duration::from_secs(300);
 
 /// What a runner asks of nodes: an alias, never arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
