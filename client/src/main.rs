@@ -1,6 +1,5 @@
 //! `vogeler-client`: parses flags, wires, prints what went wrong once and exits.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -8,13 +7,11 @@ use tracing::warn;
 use vogeler_client::cli::{Action, Cli, Flags, Loaded};
 use vogeler_client::plugin::registry::Registry;
 use vogeler_client::run::Agent;
-use vogeler_client::state::State;
 use vogeler_client::{check, identity, show};
-use vogeler_messaging::amqp::{AmqpBroker, Frames};
+use vogeler_messaging::amqp::Frames;
 use vogeler_messaging::topology::slot_key;
 use vogeler_process::signals::{ReloadSignal, StopSignals};
 use vogeler_process::{exit, logging, print_findings};
-use vogeler_protocol::{Clock, Random};
 
 fn main() -> ExitCode {
     match exit::parse_flags::<Cli>() {
@@ -55,22 +52,7 @@ async fn act(action: Action, oneshot: bool, flags: &Flags, loaded: Loaded) -> an
             return Ok(print_findings(&check::check(&broker, &topology, &client, &node).await));
         }
         Action::Run => {
-            let node = name()?;
-            let agent: Agent<AmqpBroker> = Agent {
-                broker: broker.amqp(&format!("vogeler-client {node}"), Frames::Small)?,
-                topology: broker.topology(),
-                machine_id: identity::machine_id(Path::new("/")),
-                state: State::open(&client.state_dir, Clock::system().now())?,
-                concurrency: client.concurrency,
-                registry: read_plugins(),
-                groups: client.groups.clone(),
-                oneshot,
-                clock: Clock::system(),
-                random: Random::from_system(),
-                node,
-            };
-            nix::sys::prctl::set_child_subreaper(true)
-                .context("cannot become the reaper of what plugins leave behind")?;
+            let agent = Agent::of(&broker, &client, oneshot)?;
             let mut stop = StopSignals::listen().context("cannot listen for signals")?;
             let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
             let mut groups = client.groups.clone();

@@ -1,17 +1,22 @@
 //! The agent: the link, the dispatcher, signals.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
+use vogeler_messaging::amqp::{AmqpBroker, Frames};
+use vogeler_messaging::config::BrokerSection;
 use vogeler_messaging::{Broker, Topology};
 use vogeler_protocol::{Clock, Group, NodeName, Random};
 
 use crate::answers::{Answers, Origin};
+use crate::config::ClientSection;
 use crate::dispatch::{Dispatch, DispatchParts};
+use crate::identity;
 use crate::link::{AcksOf, Link};
 use crate::plugin::registry::Registry;
 use crate::state::State;
@@ -43,6 +48,32 @@ pub struct Agent<B> {
     pub clock: Clock,
     /// For waits and identifiers.
     pub random: Random,
+}
+
+impl Agent<AmqpBroker> {
+    /// The agent of this machine, as it is configured. Takes the state directory and makes this
+    /// process the one that reaps what plugins leave behind.
+    ///
+    /// # Errors
+    /// The node has no name, or something that the configuration names cannot be used.
+    pub fn of(broker: &BrokerSection, client: &ClientSection, oneshot: bool) -> anyhow::Result<Self> {
+        let node = identity::node_name(client.node_name.clone())?;
+        nix::sys::prctl::set_child_subreaper(true).context("cannot reap what plugins leave behind")?;
+        let clock = Clock::system();
+        Ok(Self {
+            broker: broker.amqp(&format!("vogeler-client {node}"), Frames::Small)?,
+            topology: broker.topology(),
+            machine_id: identity::machine_id(Path::new("/")),
+            state: State::open(&client.state_dir, clock.now())?,
+            concurrency: client.concurrency,
+            registry: Registry::read(&client.plugin_dir, &client.program_dir),
+            groups: client.groups.clone(),
+            oneshot,
+            clock,
+            random: Random::from_system(),
+            node,
+        })
+    }
 }
 
 /// In `--oneshot`: how long nothing may come before it counts as everything having come.

@@ -225,17 +225,11 @@ pub async fn drops_what_has_expired<B: Broker>(broker: B) {
     let session = broker.connect().await.unwrap();
     let queue = node(&session, "a").await;
     let mut expiring = message("old");
-    expiring.properties.expiration = Some(Duration::from_millis(1));
+    // Good only for a consumer that is there already, and there is none.
+    expiring.properties.expiration = Some(Duration::ZERO);
     let publish_old = Publish { exchange: "in", routing_key: "node.a", mandatory: true, message: expiring };
     session.publish(publish_old).await.unwrap();
     publish(&session, "in", "node.a", "new").await.unwrap();
-    eventually(async || {
-        let left = session.queue_status(&queue.name).await.unwrap().unwrap().messages;
-        // In memory it is found to have expired when somebody comes for it.
-        (left <= 2).then_some(()).ok_or(format!("{left} messages"))
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
     let mut consumer = session.consume(&queue.name, SHARED).await.unwrap();
     assert_eq!(text(&next(&mut consumer).await), "new");
 }
