@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
-use vogeler_process::logging::LogLevel;
 use vogeler_process::{Known, ProcessFlags, Settings};
 use vogeler_store::config::{StoreFlags, StoreSection};
 
@@ -106,12 +105,5 @@ impl Flags {
         let (broker, store, server) =
             (settings.section("broker")?, settings.section("store")?, settings.section("server")?);
         Ok(Loaded { settings, broker, store, server })
-    }
-}
-
-impl Loaded {
-    /// How much to say.
-    pub fn loglevel(&self) -> LogLevel {
-        self.server.loglevel
     }
 }

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let loaded = cli.flags.load()?;
-    logging::start(loaded.loglevel());
+    logging::start(loaded.server.loglevel);
     for notice in loaded.settings.notices() {
         warn!("{notice}");
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use vogeler_process::address::BadAddress;
+use vogeler_process::secret::UnreadFile;
 use vogeler_process::{Address, Flag, Secret};
 
 use crate::Topology;
@@ -84,14 +85,8 @@ pub enum BadBrokerSection {
     #[error("broker.url")]
     Url(#[from] BadAddress),
     /// The password file cannot be read.
-    #[error("cannot read broker.password_file {}", path.display())]
-    PasswordFile {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("broker.password_file")]
+    PasswordFile(#[from] UnreadFile),
 }
 
 impl BrokerSection {
@@ -102,14 +97,8 @@ impl BrokerSection {
     /// What [`BadBrokerSection`] lists.
     pub fn amqp(&self, name: &str, frames: Frames) -> Result<AmqpBroker, BadBrokerSection> {
         let address = Address::parse(&self.url, &["amqp", "amqps"])?;
-        let password = match (&self.password, &self.password_file) {
-            (Some(password), _) => password.clone(),
-            (None, Some(path)) => {
-                let unreadable = |source| BadBrokerSection::PasswordFile { path: path.clone(), source };
-                Secret::from_file(path).map_err(unreadable)?
-            }
-            (None, None) => address.password().cloned().unwrap_or_else(|| Secret::new(LOCAL_LOGIN)),
-        };
+        let (set, file) = (self.password.as_ref(), self.password_file.as_deref());
+        let password = Secret::choose(set, file, address.password())?.unwrap_or_else(|| Secret::new(LOCAL_LOGIN));
         Ok(AmqpBroker::new(AmqpSettings {
             url: address.url().clone(),
             vhost: self.vhost.clone(),

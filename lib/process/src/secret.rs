@@ -2,12 +2,20 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What is shown in the place of a secret.
 pub const HIDDEN: &str = "(hidden)";
+
+/// A password file that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the password file {}", path.display())]
+pub struct UnreadFile {
+    path: PathBuf,
+    source: std::io::Error,
+}
 
 /// A password. It has no way to print itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,6 +34,20 @@ impl Secret {
     pub fn from_file(path: &Path) -> std::io::Result<Self> {
         let text = fs::read_to_string(path)?;
         Ok(Self(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    /// The password that counts: the one that was set, or that of the file, or that of the URL.
+    ///
+    /// # Errors
+    /// The file cannot be read; its path comes along.
+    pub fn choose(set: Option<&Self>, file: Option<&Path>, in_url: Option<&Self>) -> Result<Option<Self>, UnreadFile> {
+        match (set, file) {
+            (Some(set), _) => Ok(Some(set.clone())),
+            (None, Some(path)) => {
+                Self::from_file(path).map(Some).map_err(|source| UnreadFile { path: path.to_owned(), source })
+            }
+            (None, None) => Ok(in_url.cloned()),
+        }
     }
 
     /// The secret itself.

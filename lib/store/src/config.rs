@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use vogeler_process::address::BadAddress;
+use vogeler_process::secret::UnreadFile;
 use vogeler_process::{Address, Flag, Secret};
 
 use crate::couch::{Couch, CouchSettings, NoCouch};
@@ -63,14 +64,8 @@ pub enum BadStoreSection {
     #[error("store.url")]
     Url(#[from] BadAddress),
     /// The password file cannot be read.
-    #[error("cannot read store.password_file {}", path.display())]
-    PasswordFile {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("store.password_file")]
+    PasswordFile(#[from] UnreadFile),
     /// There is no client for it.
     #[error(transparent)]
     Couch(#[from] NoCouch),
@@ -87,14 +82,8 @@ impl StoreSection {
             None => self.url.clone(),
         };
         let address = Address::parse(&text, &["http", "https"])?;
-        let password = match (&self.password, &self.password_file) {
-            (Some(password), _) => Some(password.clone()),
-            (None, Some(path)) => {
-                let unreadable = |source| BadStoreSection::PasswordFile { path: path.clone(), source };
-                Some(Secret::from_file(path).map_err(unreadable)?)
-            }
-            (None, None) => address.password().cloned(),
-        };
+        let (set, file) = (self.password.as_ref(), self.password_file.as_deref());
+        let password = Secret::choose(set, file, address.password())?;
         let path = address.url().path().trim_matches('/').to_owned();
         let (prefix, database) = match path.rsplit_once('/') {
             _ if path.is_empty() => (String::new(), self.database.clone()),

@@ -60,10 +60,15 @@ pub enum NoCouch {
 #[derive(Clone)]
 pub struct Couch(Arc<Inner>);
 
+struct OwnCa {
+    client: reqwest::Client,
+    login: Option<(String, Option<Secret>)>,
+}
+
 struct Inner {
     client: couch_rs::Client,
     /// The client that trusts a CA of one's own; couch_rs makes its own and takes none.
-    own_ca: Option<reqwest::Client>,
+    own_ca: Option<OwnCa>,
     /// `/prefix/database`, percent-encoded.
     path: String,
     prefix: String,

@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use vogeler_process::Secret;
 
-use super::{Couch, CouchSettings, Inner, NoCouch};
+use super::{Couch, CouchSettings, Inner, NoCouch, OwnCa};
 use crate::StoreError;
 
 /// What may stand unencoded in one segment of a path.
@@ -48,7 +48,9 @@ impl Couch {
     pub fn new(settings: CouchSettings) -> Result<Self, NoCouch> {
         // A second call finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let own_ca = settings.ca_file.is_some().then(|| own_client(&settings)).transpose()?;
+        let own_ca = settings.ca_file.as_deref().map(own_client).transpose()?;
+        let login = settings.username.clone().map(|username| (username, settings.password.clone()));
+        let own_ca = own_ca.map(|client| OwnCa { client, login });
         let password = settings.password.as_ref().map(Secret::reveal);
         let mut bare = settings.url.clone();
         // Both only fail on a URL that can have no login.
@@ -76,7 +78,12 @@ impl Couch {
         let request = request.timeout(timeout.unwrap_or(TIMEOUT));
         let sent = match &self.0.own_ca {
             None => request.send().await,
-            Some(client) => {
+            Some(OwnCa { client, login }) => {
+                // The login is a header of couch_rs's own client, which is left out here.
+                let request = match login {
+                    Some((username, password)) => request.basic_auth(username, password.as_ref().map(Secret::reveal)),
+                    None => request,
+                };
                 let (_, request) = request.build_split();
                 let request = request.map_err(|error| self.away(&error))?;
                 client.execute(request).await
@@ -183,56 +190,19 @@ pub(super) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-fn own_client(settings: &CouchSettings) -> Result<reqwest::Client, NoCouch> {
-    let path = settings.ca_file.clone().unwrap_or_default();
-    let pem = fs::read(&path).map_err(|source| NoCouch::CaFile { path: path.clone(), source })?;
+fn own_client(path: &Path) -> Result<reqwest::Client, NoCouch> {
+    let pem = fs::read(path).map_err(|source| NoCouch::CaFile { path: path.to_owned(), source })?;
     let unusable = |error: &dyn ToString| NoCouch::Client(error.to_string());
     let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?;
     if certificates.is_empty() {
         return Err(NoCouch::Client(format!("{} holds no certificate in PEM form", path.display())));
     }
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(username) = &settings.username {
-        let password = settings.password.as_ref().map_or("", |password| password.reveal());
-        let mut value = HeaderValue::from_str(&format!("Basic {}", base64(&format!("{username}:{password}"))))
-            .map_err(|error| unusable(&error))?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
-    }
-    reqwest::Client::builder()
-        .default_headers(headers)
-        .tls_certs_merge(certificates)
-        .build()
-        .map_err(|error| unusable(&error))
-}
-
-/// RFC 4648, for the one header that needs it.
-fn base64(text: &str) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut encoded = String::with_capacity(text.len().div_ceil(3) * 4);
-    for chunk in text.as_bytes().chunks(3) {
-        let group = chunk.iter().chain([0, 0].iter()).take(3).fold(0u32, |group, byte| group << 8 | u32::from(*byte));
-        for place in 0..4 {
-            let index = (group >> (18 - 6 * place)) & 63;
-            encoded.push(if place <= chunk.len() { char::from(ALPHABET[index as usize]) } else { '=' });
-        }
-    }
-    encoded
+    reqwest::Client::builder().tls_certs_merge(certificates).build().map_err(|error| unusable(&error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        for (text, expected) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(text), expected);
-        }
-    }
 
     #[test]
     fn names_are_encoded_as_paths() {
