@@ -1,11 +1,12 @@
 //! The section `store` of the configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vogeler_process::address::BadAddress;
 use vogeler_process::secret::UnreadFile;
-use vogeler_process::{Address, Flag, Secret};
+use vogeler_process::{Address, Flag, Secret, duration};
 
 use crate::couch::{Couch, CouchSettings, NoCouch};
 
@@ -24,6 +25,9 @@ pub struct StoreSection {
     pub password_file: Option<PathBuf>,
     /// Certificates (PEM) to trust beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// How long an answer may take, in full; the first answer of a view, which builds it, may take more.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
 }
 
 impl Default for StoreSection {
@@ -35,6 +39,8 @@ impl Default for StoreSection {
             password: None,
             password_file: None,
             ca_file: None,
+            // A batch takes tens of milliseconds; a database that needs half a minute for one is away.
+            timeout: Duration::from_secs(30),
         }
     }
 }
@@ -97,6 +103,7 @@ impl StoreSection {
             username: self.username.clone().or_else(|| address.username()),
             password,
             ca_file: self.ca_file.clone(),
+            timeout: self.timeout,
         };
         Ok(Couch::new(settings)?)
     }

@@ -12,6 +12,7 @@ mod query;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use reqwest::Url;
 use vogeler_process::Secret;
@@ -37,6 +38,8 @@ pub struct CouchSettings {
     pub password: Option<Secret>,
     /// Certificates (PEM) to trust beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// How long an answer may take.
+    pub timeout: Duration,
 }
 
 /// Why there is no client for that CouchDB.
@@ -73,6 +76,7 @@ struct Inner {
     path: String,
     prefix: String,
     address: String,
+    timeout: Duration,
     requests: AtomicU64,
 }
 
@@ -91,6 +95,10 @@ impl Couch {
 impl Store for Couch {
     async fn probe(&self) -> Result<(), StoreError> {
         self.probe_database().await
+    }
+
+    async fn probe_write(&self) -> Result<(), StoreError> {
+        self.write_local().await
     }
 
     async fn describe(&self) -> Result<String, StoreError> {

@@ -86,6 +86,10 @@ impl Store for MemoryStore {
         self.with(|_| ())
     }
 
+    async fn probe_write(&self) -> Result<(), StoreError> {
+        self.probe().await
+    }
+
     async fn describe(&self) -> Result<String, StoreError> {
         Ok("memory".to_owned())
     }

@@ -11,6 +11,10 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Asks the database whether it is there, by its cheapest read.
     fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Asks the database whether it can write, by the smallest write that leaves no trace among the
+    /// records. A full disk still answers every read.
+    fn probe_write(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// What the database calls itself, with its version.
     fn describe(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
 

@@ -25,12 +25,17 @@ fn rev(fate: &Fate) -> String {
     }
 }
 
-/// A database that is missing says so, and is created once.
+/// A database that is missing says so, and is created once; it can then be written to.
 pub async fn is_created_once<St: Store>(store: St) {
     assert!(matches!(store.probe().await, Err(StoreError::Missing { .. })), "{:?}", store.probe().await);
     assert!(store.create().await.unwrap());
     assert!(!store.create().await.unwrap());
     store.probe().await.unwrap();
+    // Twice: what the first has left is not in the way of the second, nor among the nodes.
+    for _ in 0..2 {
+        store.probe_write().await.unwrap();
+    }
+    assert!(store.nodes().await.unwrap_or_default().is_empty());
     assert!(!store.describe().await.unwrap().is_empty());
 }
 

@@ -19,9 +19,6 @@ use crate::StoreError;
 /// What may stand unencoded in one segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'$');
 
-/// A batch takes tens of milliseconds; a database that needs half a minute for one is away.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 /// A view that was never queried is built first, which may take a while on a large database.
 pub(super) const VIEW_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -61,8 +58,8 @@ impl Couch {
             .map_err(|error| NoCouch::Client(error.to_string()))?;
         let path = format!("{}/{}", settings.prefix, segment(&settings.database));
         let address = format!("{}{path}", bare.as_str().trim_end_matches('/'));
-        let (prefix, requests) = (settings.prefix, AtomicU64::new(0));
-        Ok(Self(Arc::new(Inner { client, own_ca, path, prefix, address, requests })))
+        let (prefix, timeout, requests) = (settings.prefix, settings.timeout, AtomicU64::new(0));
+        Ok(Self(Arc::new(Inner { client, own_ca, path, prefix, address, timeout, requests })))
     }
 
     /// A request below the database; `path` begins with a slash or is empty.
@@ -75,7 +72,7 @@ impl Couch {
     /// Sends a request and reads the whole answer, whatever its status.
     pub(super) async fn send(&self, request: RequestBuilder, timeout: Option<Duration>) -> Result<Answer, StoreError> {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
-        let request = request.timeout(timeout.unwrap_or(TIMEOUT));
+        let request = request.timeout(timeout.unwrap_or(self.0.timeout));
         let sent = match &self.0.own_ca {
             None => request.send().await,
             Some(OwnCa { client, login }) => {
@@ -145,6 +142,19 @@ impl Couch {
     pub(super) async fn probe_database(&self) -> Result<(), StoreError> {
         let answer = self.send(self.request(Method::GET, "", &[]), None).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.failure(&answer)) }
+    }
+
+    /// Writes a local document: it is in no view, in no `_changes`, and is not replicated. That it is
+    /// refused, as by pouchdb-server which asks for its revision, is an answer as good.
+    pub(super) async fn write_local(&self) -> Result<(), StoreError> {
+        let answer = self.send(self.request(Method::PUT, "/_local/vogeler", &[]).body("{}"), None).await?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        match self.failure(&answer) {
+            StoreError::Refused { status: ..500, .. } => Ok(()),
+            failure => Err(failure),
+        }
     }
 
     pub(super) async fn create_database(&self) -> Result<bool, StoreError> {
