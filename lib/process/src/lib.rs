@@ -1,8 +1,8 @@
 //! What Vogeler's programs share as processes.
 //!
 //! [`config`] layers a file, the environment and flags, and knows no program's keys; [`logging`],
-//! [`signals`] and [`exit`] are the rest of what a program under systemd, supervisord or runit
-//! needs: it stays in the foreground, logs to standard error, drains on TERM.
+//! [`signals`], [`supervisor`] and [`exit`] are the rest of what a program under systemd, supervisord
+//! or runit needs: it stays in the foreground, logs to standard error, drains on TERM.
 
 pub mod address;
 pub mod config;
@@ -13,6 +13,7 @@ mod flags;
 pub mod logging;
 pub mod secret;
 pub mod signals;
+pub mod supervisor;
 
 pub use address::Address;
 pub use config::{Flag, Known, Settings};

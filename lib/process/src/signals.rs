@@ -5,6 +5,8 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
+use crate::supervisor;
+
 /// TERM and INT: stop taking work, finish what was begun, exit.
 pub struct StopSignals {
     terminate: Signal,
@@ -28,6 +30,7 @@ impl StopSignals {
             _ = self.interrupt.recv() => "INT",
         };
         info!(signal = name, "asked to stop");
+        supervisor::stopping();
     }
 }
 
