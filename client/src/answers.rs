@@ -3,6 +3,8 @@
 //! Results and hellos are kept until the broker has them (see [`crate::outbox`]); events are handed
 //! over and forgotten.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -94,8 +96,20 @@ impl<S: Session> Answers<S> {
 
     /// Sends what the client says of itself.
     pub fn hello(&mut self, registry: &Registry, groups: &[Group]) {
+        let hello = Hello { groups: groups.to_vec(), aliases: registry.aliases(), ..self.bare_hello() };
+        let letter = self.letter("hello", message::encode(&hello), None, Vec::new());
+        self.outbox.post(letter);
+    }
+
+    /// What to say where another client has this node's queue.
+    pub fn contention(&mut self) -> Letter {
+        let hello = Hello { contends: true, ..self.bare_hello() };
+        self.letter("hello", message::encode(&hello), None, Vec::new())
+    }
+
+    fn bare_hello(&mut self) -> Hello {
         let (epoch, seq) = self.next_place();
-        let hello = Hello {
+        Hello {
             v: Version,
             node: self.origin.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -103,10 +117,10 @@ impl<S: Session> Answers<S> {
             machine_id: self.origin.machine_id.clone(),
             epoch,
             seq,
-            groups: groups.to_vec(),
-            aliases: registry.aliases(),
-        };
-        self.post("hello", message::encode(&hello), None, Vec::new());
+            contends: false,
+            groups: Vec::new(),
+            aliases: BTreeMap::new(),
+        }
     }
 
     /// Sends what came of an execution, to all runs that it answers.
@@ -168,10 +182,11 @@ impl<S: Session> Answers<S> {
 
     fn post_answer(&mut self, body: Vec<u8>, alias: &Alias, runs: &[RunId]) {
         let answers = runs.iter().map(|run| (*run, alias.clone())).collect();
-        self.post("result", body, runs.first().copied(), answers);
+        let letter = self.letter("result", body, runs.first().copied(), answers);
+        self.outbox.post(letter);
     }
 
-    fn post(&mut self, kind: &str, body: Vec<u8>, run: Option<RunId>, answers: Vec<Asked>) {
+    fn letter(&self, kind: &str, body: Vec<u8>, run: Option<RunId>, answers: Vec<Asked>) -> Letter {
         let properties = Properties {
             message_id: Some(self.random.uuid().to_string()),
             correlation_id: run.map(|run| run.to_string()),
@@ -179,12 +194,12 @@ impl<S: Session> Answers<S> {
             persistent: true,
             ..self.properties(kind)
         };
-        self.outbox.post(Letter {
+        Letter {
             exchange: self.topology.master.clone(),
             routing_key: slot_key(&self.origin.node),
             message: Message { body, properties },
             answers,
-        });
+        }
     }
 
     fn properties(&self, kind: &str) -> Properties {

@@ -19,6 +19,8 @@ pub struct ClientSection {
     pub program_dir: PathBuf,
     /// Where the client keeps what it must not forget.
     pub state_dir: PathBuf,
+    /// The file that tells this machine from others; its content is hashed and not sent as it is.
+    pub machine_id_file: PathBuf,
     /// How many plugins run at once.
     pub concurrency: usize,
     /// How much the client says.
@@ -33,6 +35,7 @@ impl Default for ClientSection {
             plugin_dir: "/etc/vogeler/plugins.d".into(),
             program_dir: "/usr/lib/vogeler/plugins".into(),
             state_dir: "/var/lib/vogeler".into(),
+            machine_id_file: "/etc/machine-id".into(),
             concurrency: 4,
             loglevel: LogLevel::Info,
         }

@@ -19,7 +19,7 @@ use vogeler_protocol::{Alias, Clock, Group, Random, RunId, Target, Timestamp};
 use crate::answers::{Answers, Place};
 use crate::journal::{Asked, Journal, Progress};
 use crate::link::Heard;
-use crate::outbox::Sent;
+use crate::outbox::{Letter, Sent};
 use crate::plugin::Plugin;
 use crate::plugin::execute::{Execution, Executor};
 use crate::plugin::registry::Registry;
@@ -102,6 +102,11 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
     /// Sends what the client says of itself.
     pub fn say_hello(&mut self) {
         self.answers.hello(&self.registry, &self.groups);
+    }
+
+    /// What to say where another client has this node's queue.
+    pub fn contention(&mut self) -> Letter {
+        self.answers.contention()
     }
 
     /// Takes plugins and groups that were read anew.

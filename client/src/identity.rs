@@ -39,10 +39,10 @@ fn machine_name() -> anyhow::Result<String> {
 
 /// A fingerprint of the machine, by which two machines that claim one name are told apart.
 ///
-/// Derived from `/etc/machine-id` by hashing, because that id is not to leave the machine as it is
-/// (machine-id(5)). None where there is none.
-pub fn machine_id(root: &Path) -> Option<String> {
-    let id = fs::read_to_string(root.join("etc/machine-id")).ok().filter(|id| !id.trim().is_empty())?;
+/// Derived from the content of `file`, `/etc/machine-id` as a rule, by hashing, because that id is not
+/// to leave the machine as it is (machine-id(5)). None where there is none.
+pub fn machine_id(file: &Path) -> Option<String> {
+    let id = fs::read_to_string(file).ok().filter(|id| !id.trim().is_empty())?;
     let digest = Sha256::digest(format!("vogeler:{}", id.trim()));
     Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
 }
@@ -53,11 +53,11 @@ mod tests {
 
     #[test]
     fn the_machine_id_is_hashed_and_may_be_missing() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(machine_id(root.path()), None);
-        fs::create_dir(root.path().join("etc")).unwrap();
-        fs::write(root.path().join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
-        let id = machine_id(root.path()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("machine-id");
+        assert_eq!(machine_id(&file), None);
+        fs::write(&file, "0123456789abcdef0123456789abcdef\n").unwrap();
+        let id = machine_id(&file).unwrap();
         assert_eq!(id.len(), 32);
         assert_ne!(id, "0123456789abcdef0123456789abcdef");
     }

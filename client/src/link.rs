@@ -9,14 +9,17 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use vogeler_messaging::amqp::HEARTBEAT;
 use vogeler_messaging::topology::{EVERY_NODE, group_key, node_key, node_queue};
 use vogeler_messaging::{
-    Backoff, Broker, ConnectError, ConsumeError, ConsumeOptions, Consumer, Declared, Delivery, Lost, Session, Topology,
+    Backoff, Broker, ConnectError, ConsumeError, ConsumeOptions, Consumer, Declared, Delivery, Lost, Publish, Session,
+    Topology,
 };
+use vogeler_process::supervisor;
 use vogeler_protocol::{Group, NodeName, Random};
 
+use crate::outbox::Letter;
 use crate::state::State;
 
 /// Enough that commands which wait for one slow alias hold up no other.
@@ -25,6 +28,9 @@ const PREFETCH: u16 = 64;
 /// How long our own dead connection may still hold the queue: the broker gives it up within three
 /// heartbeats.
 const IN_USE_PATIENCE: Duration = Duration::from_secs(3 * HEARTBEAT as u64 + 10);
+
+/// How long the server is tried to be told of another client in our place.
+const CONTEND: Duration = Duration::from_secs(5);
 
 /// What the dispatcher hears.
 pub enum Heard<A> {
@@ -55,6 +61,8 @@ pub struct Link<'a, B: Broker> {
     pub topology: &'a Topology,
     /// The node whose queue it is.
     pub node: &'a NodeName,
+    /// What to say where another client has this node's queue.
+    pub contention: Letter,
     /// Remembers which groups the queue is bound to.
     pub state: &'a State,
     /// For waits.
@@ -104,6 +112,7 @@ impl<B: Broker> Link<'_, B> {
                     // A change is told once, not once an attempt.
                     if reason != last {
                         warn!(reason, "not connected; trying again");
+                        supervisor::status("not connected; trying again");
                         last = reason;
                     }
                     in_use_since = None;
@@ -144,10 +153,16 @@ impl<B: Broker> Link<'_, B> {
         let options = ConsumeOptions { prefetch: PREFETCH, exclusive: true };
         let mut consumer = match session.consume(&queue.name, options).await {
             Ok(consumer) => consumer,
-            Err(ConsumeError::InUse(_)) => return End::InUse,
+            Err(ConsumeError::InUse(_)) => {
+                if in_use_since.is_none() {
+                    self.contend(session).await;
+                }
+                return End::InUse;
+            }
             Err(ConsumeError::Lost(reason)) => return End::Lost(reason.to_string()),
         };
         info!(node = %self.node, broker = self.broker.address(), "connected");
+        supervisor::status("connected");
         backoff.reset();
         *in_use_since = None;
         self.session.send_replace(Some(session.clone()));
@@ -176,6 +191,18 @@ impl<B: Broker> Link<'_, B> {
                     None => return End::Lost("the broker ended the consumer".to_owned()),
                 },
             }
+        }
+    }
+
+    /// Tells the server, so that the record names the second machine. Said once each time that the queue
+    /// is found to be in use, and not again: it is a note, and the log here says the same.
+    async fn contend(&self, session: &B::Session) {
+        let Letter { exchange, routing_key, message, .. } = &self.contention;
+        let publish = Publish { exchange, routing_key, mandatory: true, message: message.clone() };
+        match tokio::time::timeout(CONTEND, session.publish(publish)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => debug!(%reason, "the server was not told"),
+            Err(_) => debug!("the server was not told: no confirm in time"),
         }
     }
 

@@ -11,7 +11,7 @@ use vogeler_client::{check, identity, show};
 use vogeler_messaging::amqp::Frames;
 use vogeler_messaging::topology::slot_key;
 use vogeler_process::signals::{ReloadSignal, StopSignals};
-use vogeler_process::{exit, logging, print_findings};
+use vogeler_process::{exit, logging, print_findings, supervisor};
 
 fn main() -> ExitCode {
     match exit::parse_flags::<Cli>() {
@@ -64,7 +64,7 @@ async fn act(action: Action, oneshot: bool, flags: &Flags, loaded: Loaded) -> an
                 }
                 (read_plugins(), groups.clone())
             };
-            agent.run(async move { stop.recv().await }, reload).await?;
+            supervisor::guard(agent.run(async move { stop.recv().await }, reload)).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,6 @@
 //! The agent: the link, the dispatcher, signals.
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +62,7 @@ impl Agent<AmqpBroker> {
         Ok(Self {
             broker: broker.amqp(&format!("vogeler-client {node}"), Frames::Small)?,
             topology: broker.topology(),
-            machine_id: identity::machine_id(Path::new("/")),
+            machine_id: identity::machine_id(&client.machine_id_file),
             state: State::open(&client.state_dir, clock.now())?,
             concurrency: client.concurrency,
             registry: Registry::read(&client.plugin_dir, &client.program_dir),
@@ -113,7 +112,9 @@ impl<B: Broker> Agent<B> {
             concurrency: self.concurrency,
         });
         dispatch.say_hello();
+        let contention = dispatch.contention();
         let link = Link {
+            contention,
             broker: &self.broker,
             topology: &self.topology,
             node: &self.node,

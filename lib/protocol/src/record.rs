@@ -32,6 +32,9 @@ pub struct Record {
     others: Object,
 }
 
+/// The members that every record has.
+const COMPLETE: [&str; 4] = ["doc_type", "system_name", "created_at", "updated_at"];
+
 /// A document that is no record.
 #[derive(Debug, thiserror::Error)]
 #[error("the document is no record")]
@@ -78,13 +81,7 @@ impl Record {
     /// Adds the members that every record has, where they are missing.
     fn complete(&mut self, now: Timestamp) {
         let now = now.to_string();
-        let members = [
-            ("doc_type", "SystemRecord"),
-            ("system_name", self.id.as_str()),
-            ("created_at", &now),
-            ("updated_at", &now),
-        ];
-        for (name, value) in members {
+        for (name, value) in COMPLETE.into_iter().zip(["SystemRecord", self.id.as_str(), &now, &now]) {
             if self.fields.get(name).is_none() {
                 self.fields.set(name, text(value));
             }
@@ -122,9 +119,10 @@ impl Record {
             + self.client.as_ref().map_or(0, |client| client.get().len())
     }
 
-    /// The names of the largest members with their size in bytes, the largest first.
+    /// The names of the largest members that hold somebody's data, with their size in bytes, the largest first.
     pub fn largest(&self, count: usize) -> Vec<(String, usize)> {
-        let mut sizes: Vec<_> = self.fields.iter().map(|(key, value)| (key.to_owned(), value.get().len())).collect();
+        let data = self.fields.iter().filter(|(key, _)| !COMPLETE.contains(key));
+        let mut sizes: Vec<_> = data.map(|(key, value)| (key.to_owned(), value.get().len())).collect();
         sizes.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
         sizes.truncate(count);
         sizes

@@ -28,6 +28,7 @@ fn commands() {
 #[test]
 fn hello_and_event() {
     keeps::<Hello>(include_str!("golden/hello.v1.json"));
+    keeps::<Hello>(include_str!("golden/hello-contends.v1.json"));
     keeps::<Event>(include_str!("golden/event.v1.json"));
 }
 

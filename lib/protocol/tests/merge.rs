@@ -186,9 +186,8 @@ fn data_that_somebody_removed_is_put_back() {
     assert_eq!(document(&record)["packages"]["value"], 1);
 }
 
-#[test]
-fn a_hello_makes_a_record_and_an_older_one_does_not_replace_it() {
-    let hello = |epoch| Hello {
+fn hello(epoch: u64) -> Hello {
+    Hello {
         v: Version,
         node: "web01".parse().unwrap(),
         version: format!("0.1.{epoch}"),
@@ -196,9 +195,39 @@ fn a_hello_makes_a_record_and_an_older_one_does_not_replace_it() {
         machine_id: None,
         epoch,
         seq: 1,
+        contends: false,
         groups: vec!["web".parse().unwrap()],
         aliases: std::collections::BTreeMap::new(),
+    }
+}
+
+#[test]
+fn a_second_machine_of_the_name_is_noted_until_it_has_the_name() {
+    let at = Timestamp::from_millisecond;
+    let first = Hello { machine_id: Some("one".into()), ..hello(1) };
+    let second = Hello {
+        machine_id: Some("two".into()),
+        instance: "5b0c1d6e-0000-4000-8000-000000000004".parse().unwrap(),
+        ..hello(1)
     };
+    let turned_away = Hello { contends: true, ..second.clone() };
+    let mut record = Record::new("web01".parse().unwrap(), at(0));
+    assert_eq!(record.apply_hello(&turned_away, at(1)), Change::Held, "nobody has the name yet");
+    assert_eq!(record.apply_hello(&first, at(2)), Change::Stored);
+    let again = Hello { contends: true, ..first.clone() };
+    assert_eq!(record.apply_hello(&again, at(3)), Change::Held, "its own dead connection");
+    assert_eq!(record.apply_hello(&turned_away, at(4)), Change::Stored);
+    assert_eq!(record.apply_hello(&turned_away, at(5)), Change::Held);
+    let noted = document(&record)["vogeler"].clone();
+    assert_eq!((&noted["client"]["machine_id"], &noted["clash"]["machine_id"]), (&"one".into(), &"two".into()));
+    assert_eq!(record.apply_hello(&Hello { epoch: 2, ..first }, at(6)), Change::Stored);
+    assert!(document(&record)["vogeler"]["clash"].is_object(), "the other has not gone by that");
+    assert_eq!(record.apply_hello(&second, at(7)), Change::Stored);
+    assert!(document(&record)["vogeler"]["clash"].is_null());
+}
+
+#[test]
+fn a_hello_makes_a_record_and_an_older_one_does_not_replace_it() {
     let mut record = Record::new("web01".parse().unwrap(), Timestamp::from_millisecond(0));
     assert_eq!(record.apply_hello(&hello(2), Timestamp::from_millisecond(5)), Change::Stored);
     assert_eq!(record.apply_hello(&hello(1), Timestamp::from_millisecond(6)), Change::Superseded);

@@ -24,12 +24,21 @@ pub struct Hello {
     pub epoch: u64,
     /// Place in that epoch, drawn from the counter that results use.
     pub seq: u64,
+    /// Another client has the node's queue, and this one was turned away: two machines of one name.
+    /// Such a hello changes nothing that stands of the other.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub contends: bool,
     /// The groups that the node is in.
     #[serde(default)]
     pub groups: Vec<Group>,
     /// What it can run.
     #[serde(default)]
     pub aliases: BTreeMap<Alias, AliasInfo>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// One alias that a client knows.

@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::entry::{ErrorEntry, Order, ResultEntry, Standing, read};
 use super::{Record, text};
@@ -157,7 +159,7 @@ impl Record {
         let message = format!(
             "with the {size} bytes of this result the record is larger than the database takes; \
              the largest it has: {}",
-            largest.join(", ")
+            if largest.is_empty() { "nothing else".to_owned() } else { largest.join(", ") }
         );
         let mut arrival = arrival.clone();
         arrival.result.payload =
@@ -169,6 +171,9 @@ impl Record {
     pub fn apply_hello(&mut self, hello: &Hello, now: Timestamp) -> Change {
         let order = Order { machine_id: hello.machine_id.clone(), epoch: Some(hello.epoch), seq: Some(hello.seq) };
         let standing: Option<Order> = read(self.client.as_deref());
+        if hello.contends {
+            return self.note_clash(hello, standing.and_then(|standing| standing.machine_id), now);
+        }
         match standing.and_then(|standing| order.compare(&standing)) {
             Some(Ordering::Less) => return Change::Superseded,
             Some(Ordering::Equal) => return Change::Held,
@@ -186,6 +191,28 @@ impl Record {
         client.set("aliases", json(&hello.aliases));
         client.set("hello_at", json(&now));
         self.client = Some(client.as_raw());
+        let clash: Option<Clash> = read(self.others.get(CLASH));
+        // Who was turned away has the name now.
+        if clash.is_some_and(|clash| Some(&clash.machine_id) == hello.machine_id.as_ref()) {
+            self.others.remove(CLASH);
+        }
+        self.touch(now);
+        Change::Stored
+    }
+
+    /// Two machines say that they are this node. Whoever has the queue keeps the record; the other is named in it.
+    fn note_clash(&mut self, hello: &Hello, standing: Option<String>, now: Timestamp) -> Change {
+        let Some(machine_id) = hello.machine_id.clone().filter(|other| standing.as_ref().is_some_and(|id| id != other))
+        else {
+            // The same machine: its own connection that died and still held the queue.
+            return Change::Held;
+        };
+        let before: Option<Clash> = read(self.others.get(CLASH));
+        if before.is_some_and(|before| before.instance == hello.instance) {
+            return Change::Held;
+        }
+        let clash = Clash { machine_id, instance: hello.instance, version: hello.version.clone(), at: now };
+        self.others.set(CLASH, json(&clash));
         self.touch(now);
         Change::Stored
     }
@@ -194,6 +221,18 @@ impl Record {
         self.fields.set("updated_at", text(&now.to_string()));
     }
 }
+
+/// `vogeler.clash`: the machine that was turned away, because another one has the node's name.
+#[derive(Serialize, Deserialize)]
+struct Clash {
+    machine_id: String,
+    instance: Uuid,
+    version: String,
+    at: Timestamp,
+}
+
+/// Where it stands, among the members of `vogeler`.
+const CLASH: &str = "clash";
 
 /// How an arrival compares with what stands: later, the very same, or earlier.
 fn against(arrival: &Arrival, order: &Order, standing: &Standing) -> Ordering {
@@ -209,6 +248,6 @@ fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).expect("data has been scanned")
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Box<RawValue> {
+fn json<T: Serialize>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("entries hold string keys and finite numbers only")
 }
