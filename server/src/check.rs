@@ -8,7 +8,8 @@ use vogeler_store::{Store, StoreError, design_docs};
 
 use crate::config::{Identity, ServerSection};
 
-/// Looks at everything that the server needs. Changes nothing.
+/// Looks at everything that the server needs. Changes nothing, but for a local document of no content,
+/// which tells whether the database takes what is written to it.
 pub async fn check<B: Broker, St: Store>(
     broker: &B,
     topology: &Topology,
@@ -24,7 +25,7 @@ pub async fn check<B: Broker, St: Store>(
     let refused = matches!(server, Err(StoreError::Denied { .. }));
     findings.push(finding("database server", server, |name| name));
     if !refused {
-        findings.push(finding("database", store.probe().await, |()| "readable".to_owned()));
+        findings.push(finding("database", store.probe_write().await, |()| "can be written to".to_owned()));
     }
     let docs = design_docs::read_all(&config.design_docs).map_err(|error| vogeler_protocol::sentence(&error));
     findings

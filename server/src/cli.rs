@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
-use vogeler_process::{Known, ProcessFlags, Settings};
+use vogeler_process::{Flag, Known, ProcessFlags, Settings};
 use vogeler_store::config::{StoreFlags, StoreSection};
 
 use crate::config::ServerSection;
+use crate::dead::Choice;
 
 /// Takes the results of vogeler clients from RabbitMQ and keeps them in CouchDB, one document a node
 ///
@@ -46,6 +47,12 @@ pub struct Flags {
     /// The database
     #[command(flatten)]
     pub store: StoreFlags,
+
+    /// Answer /healthz and /metrics on that address, as 127.0.0.1:9187 [default: on none]
+    ///
+    /// For monitoring; there is no login and no TLS, so it should be an address of this machine. Only for `run`.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub http: Option<String>,
 }
 
 /// What the server can do.
@@ -67,12 +74,98 @@ pub enum Action {
         /// A design document's folder has views/, filters/ or validate_doc_update.js; its name is the document's.
         dir: PathBuf,
     },
-    /// Look at everything that the server needs, one line each; changes nothing
+    /// Look at everything that the server needs, one line each
     ///
+    /// Whether the database can be written to is tried with a local document, which is in no view; nothing else is changed.
     /// Exit status 1 if something is not as it should be.
     Check,
+    /// Look at the dead letters, send them back or throw them away
+    ///
+    /// A dead letter is a message that could not become part of a record. It says why.
+    #[command(subcommand)]
+    Dead(Dead),
     /// Print the configuration in force and where each value came from
     Config,
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Dead {
+    /// List them, the oldest first: time, id, node, size, and why each is here
+    List {
+        /// How to show them
+        ///
+        /// JSON is an array of objects.
+        #[arg(short = 'o', long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show one with everything that is known of it, and its body
+    Show {
+        /// Its id, or the beginning of it
+        ///
+        /// `dead list` shows the ids; four characters or more are enough where no other begins so.
+        id: String,
+
+        /// Print the body alone, as it is
+        ///
+        /// For a file or another program; a body may hold anything, and a terminal acts on some of it.
+        #[arg(long)]
+        body: bool,
+    },
+    /// Send them back to where results come in; all of them, unless said
+    ///
+    /// Each is gone from here once the broker has confirmed it there. What came since is not rolled back: a later result
+    /// stays in its place. What is still of no use becomes a dead letter again.
+    Replay {
+        /// Which
+        #[command(flatten)]
+        choice: Chosen,
+    },
+    /// Throw them away for good
+    ///
+    /// Some have to be named, by id, node or reason.
+    Drop {
+        /// Which
+        #[command(flatten)]
+        choice: Chosen,
+    },
+}
+
+/// Which dead letters; every condition that is given has to hold.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Chosen {
+    /// Their ids, or the beginnings of them
+    ///
+    /// `dead list` shows the ids; four characters or more are enough where no other begins so.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+
+    /// Only those of that node
+    ///
+    /// Its whole name, as `dead list` shows it.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+
+    /// Only those with that reason
+    ///
+    /// The word before the colon in `dead list`, as forbidden or record_too_large.
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+}
+
+impl From<Chosen> for Choice {
+    fn from(Chosen { ids, node, reason }: Chosen) -> Self {
+        Self { ids, node, reason }
+    }
+}
+
+/// How to show a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For a person
+    Text,
+    /// For a program
+    Json,
 }
 
 /// The sections in force.
@@ -101,6 +194,7 @@ impl Flags {
             .variable("VOGELER_DBHOST", "store.url")
             .variable("VOGELER_LOGLEVEL", "server.loglevel");
         let flags = self.broker.flags().chain(self.store.flags()).chain(self.process.flags("server"));
+        let flags = flags.chain(Flag::given("server.http", "--http", self.http.clone()));
         let settings = Settings::load(&known, self.process.config.as_deref(), std::env::vars(), flags)?;
         let (broker, store, server) =
             (settings.section("broker")?, settings.section("store")?, settings.section("server")?);

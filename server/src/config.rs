@@ -1,5 +1,6 @@
 //! The section `server` of the configuration.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct ServerSection {
     pub identity: Identity,
     /// What that login is; `{node}` stands for the node's name.
     pub identity_login: String,
+    /// The address to answer `/healthz` and `/metrics` on; none unless said.
+    pub http: Option<SocketAddr>,
     /// How long TERM waits for what was begun.
     #[serde(with = "duration")]
     pub drain: Duration,
@@ -64,6 +67,7 @@ impl Default for ServerSection {
             queue_max_bytes: 8 << 30,
             identity: Identity::None,
             identity_login: "{node}".into(),
+            http: None,
             drain: Duration::from_secs(20),
             loglevel: LogLevel::Info,
         }

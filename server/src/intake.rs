@@ -6,6 +6,7 @@ use vogeler_protocol::record::Arrival;
 use vogeler_protocol::{Alias, Clock, Digest, NodeName, RunId, Timestamp};
 
 use crate::config::{Identity, ServerSection};
+use crate::letter;
 
 /// A delivery that can be merged into a record.
 #[derive(Debug)]
@@ -97,13 +98,14 @@ impl Incoming {
 pub struct Intake {
     identity: Identity,
     identity_login: String,
+    own_login: String,
     clock: Clock,
 }
 
 impl Intake {
-    /// An intake by the rules that `config` sets.
-    pub fn new(config: &ServerSection, clock: Clock) -> Self {
-        Self { identity: config.identity, identity_login: config.identity_login.clone(), clock }
+    /// An intake by the rules that `config` sets, of a server with that login.
+    pub fn new(config: &ServerSection, own_login: String, clock: Clock) -> Self {
+        Self { identity: config.identity, identity_login: config.identity_login.clone(), own_login, clock }
     }
 
     /// Reads one delivery.
@@ -112,7 +114,8 @@ impl Intake {
     /// The parcel back, with why it is of no use.
     pub fn read(&self, delivery: Delivery) -> Result<Incoming, (Parcel, Unusable)> {
         let redelivered = delivery.redelivered;
-        let Delivery { tag, exchange, routing_key, count, message, .. } = delivery;
+        let Delivery { tag, exchange, routing_key, count, mut message, .. } = delivery;
+        letter::restore_sender(&mut message.properties, &self.own_login);
         let parcel = Parcel { tag, exchange, routing_key, count, message };
         match self.content(&parcel, redelivered) {
             Ok((node, content)) => Ok(Incoming { node, content, parcel }),
@@ -140,7 +143,7 @@ impl Intake {
         let askers = matches!(result.payload, Payload::Output(_)).then(|| Askers::of(&result));
         let result = result.read_output().map_err(|error| refuse(&error, askers))?;
         self.vouch(&result.node, properties, Some(&result))?;
-        let again = redelivered || properties.headers.contains_key("vogeler-replayed");
+        let again = redelivered || properties.headers.contains_key(letter::REPLAYED);
         let sent = properties.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
         let received_digest = result.digest.is_none().then(|| Digest::of_bytes(body));
         let arrival = Arrival {
@@ -229,7 +232,7 @@ mod tests {
 
     fn intake(identity: Identity) -> Intake {
         let config = ServerSection { identity, identity_login: "node-{node}".into(), ..ServerSection::default() };
-        Intake::new(&config, Clock::system())
+        Intake::new(&config, "server".to_owned(), Clock::system())
     }
 
     const JSON: &str = r#"{"v":1,"node":"web01","command":"c","outcome":"ok","data":1}"#;

@@ -1,5 +1,6 @@
 //! `vogeler-server`: parses flags, wires, prints what went wrong once and exits.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,10 +9,12 @@ use tracing::{info, warn};
 use vogeler_messaging::amqp::Frames;
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::signals::{ReloadSignal, StopSignals};
-use vogeler_process::{exit, logging, print_findings};
+use vogeler_process::{exit, logging, print_findings, supervisor};
 use vogeler_protocol::{Clock, Random};
 use vogeler_server::cli::{Action, Cli, Loaded};
-use vogeler_server::{check, run, setup};
+use vogeler_server::health::Health;
+use vogeler_server::metrics::Metrics;
+use vogeler_server::{check, dead, http, run, setup};
 use vogeler_store::design_docs;
 
 fn main() -> ExitCode {
@@ -51,12 +54,20 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Action::Check => {
             return Ok(print_findings(&check::check(&broker()?, &topology, &store.couch()?, &server).await));
         }
+        Action::Dead(asked) => {
+            let mut stdout = std::io::stdout();
+            // A pipe that nobody reads any more is no reason to stop half-way.
+            let print = |text: &[u8]| drop(stdout.write_all(text));
+            return dead::act(&broker()?, &topology, asked, print).await;
+        }
         Action::Run => {
             let mut signals = StopSignals::listen().context("cannot listen for signals")?;
             let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
             let (broker, store) = (broker()?, store.couch()?);
             let (clock, random) = (Clock::system(), Random::from_system());
-            let parts = run::Parts { broker, store, topology, config: server, clock, random };
+            let (health, metrics, http) = (Health::new(clock.clone()), Metrics::default(), server.http);
+            let (seen, counted) = (health.clone(), metrics.clone());
+            let parts = run::Parts { broker, store, topology, config: server, health, metrics, clock, random };
             let stop = async move {
                 loop {
                     tokio::select! {
@@ -66,7 +77,7 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
                     }
                 }
             };
-            run::run(parts, stop).await?;
+            supervisor::guard(http::beside(run::run(parts, stop), http, seen, counted)).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use vogeler_messaging::{Backoff, Broker, ConnectError, ConsumeOptions, Consumer, Delivery, Session, Topology};
+use vogeler_process::supervisor;
 use vogeler_protocol::{Clock, Random};
 use vogeler_store::{Store, StoreError};
 
@@ -22,6 +23,7 @@ use crate::batch::{Batches, Limits};
 use crate::config::ServerSection;
 use crate::health::Health;
 use crate::intake::{Incoming, Intake};
+use crate::metrics::Metrics;
 use crate::records::Records;
 use crate::settle::Settler;
 use crate::setup;
@@ -56,6 +58,10 @@ pub struct Parts<B, St> {
     pub topology: Topology,
     /// Limits.
     pub config: ServerSection,
+    /// What the server knows of both.
+    pub health: Health,
+    /// What it counts.
+    pub metrics: Metrics,
     /// The wall clock.
     pub clock: Clock,
     /// For waits and identifiers.
@@ -98,23 +104,25 @@ enum End {
 }
 
 async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &CancellationToken) -> anyhow::Result<()> {
-    let health = Health::new(parts.clock.clone());
+    let health = &parts.health;
     let mut prefetch = FIRST_PREFETCH.min(parts.config.prefetch);
     let mut backoff = Backoff::new(parts.random.clone(), Duration::from_millis(500), Duration::from_secs(30));
     while !stopping.is_cancelled() {
-        let Some(()) = stopping.run_until_cancelled(wait_for_store(parts, &health)).await else { return Ok(()) };
+        let Some(()) = stopping.run_until_cancelled(wait_for_store(parts)).await else { return Ok(()) };
         let connected = stopping.run_until_cancelled(connect(parts)).await;
         let Some(sessions) = connected.transpose()? else { return Ok(()) };
         let connected_at = Instant::now();
         loop {
-            match (Tenure { parts, sessions: &sessions, health: &health, prefetch }).run(stopping).await {
+            match (Tenure { parts, sessions: &sessions, prefetch }).run(stopping).await {
                 End::Stopped => return goodbye(sessions).await,
                 End::Resize(fits) => prefetch = fits,
                 End::Patience => {
+                    health.disconnected("the database has been away for long");
                     error!("the database has been away for long; the broker keeps the results until it is back");
                     break;
                 }
                 End::Lost(reason) => {
+                    health.disconnected(&reason);
                     warn!(reason, "the connection to the broker was lost; connecting again");
                     break;
                 }
@@ -142,11 +150,11 @@ async fn goodbye<S: Session>(sessions: Sessions<S>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns when the database answers; nothing is consumed before.
-async fn wait_for_store<B: Broker, St: Store>(parts: &Parts<B, St>, health: &Health) {
+/// Returns when the database answers and can write; nothing is consumed before.
+async fn wait_for_store<B: Broker, St: Store>(parts: &Parts<B, St>) {
     let mut backoff = Backoff::new(parts.random.clone(), Duration::from_secs(1), Duration::from_secs(30));
-    while let Err(reason) = parts.store.probe().await {
-        health.away(&reason);
+    while let Err(reason) = parts.store.probe_write().await {
+        parts.health.away(&reason);
         // CouchDB locks a login out that is refused too often, with the right password, too.
         let least = match reason {
             StoreError::Denied { .. } => Duration::from_secs(60),
@@ -156,7 +164,7 @@ async fn wait_for_store<B: Broker, St: Store>(parts: &Parts<B, St>, health: &Hea
         let wait = backoff.next_wait().max(least);
         tokio::time::sleep(wait).await;
     }
-    health.back();
+    parts.health.back();
 }
 
 async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>) -> anyhow::Result<Sessions<B::Session>> {
@@ -175,6 +183,7 @@ async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>) -> anyhow::Result<S
                         warn!("{notice}");
                     }
                     info!(broker = parts.broker.address(), "connected");
+                    parts.health.connected();
                     return Ok(sessions);
                 }
                 Err(reason) => anyhow::Error::new(reason).context("cannot declare exchanges and queues"),
@@ -186,6 +195,7 @@ async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>) -> anyhow::Result<S
                 reason
             }
         };
+        parts.health.disconnected(&format!("{reason:#}"));
         if !told {
             warn!(reason = format!("{reason:#}"), "waiting for the broker");
             told = true;
@@ -197,7 +207,6 @@ async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>) -> anyhow::Result<S
 struct Tenure<'a, B: Broker, St> {
     parts: &'a Parts<B, St>,
     sessions: &'a Sessions<B::Session>,
-    health: &'a Health,
     prefetch: u16,
 }
 
@@ -213,10 +222,12 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
             }
         };
         info!(queue, prefetch = self.prefetch, "consuming");
+        supervisor::status("consuming results, or standing by");
         let settler = Settler::new(
             self.sessions.publishing.clone(),
             consumer.acks(),
             self.parts.topology.clone(),
+            self.parts.metrics.clone(),
             self.parts.clock.clone(),
             self.parts.random.clone(),
         );
@@ -250,7 +261,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
             tokio::time::sleep(self.parts.config.drain).await;
         };
         let away = async {
-            while self.health.away_for().is_none_or(|away| away < PATIENCE) {
+            while self.parts.health.away_for().is_none_or(|away| away < PATIENCE) {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
@@ -293,7 +304,8 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 store: self.parts.store.clone(),
                 settler: settler.clone(),
                 records: Records::new(config.cache_bytes / count),
-                health: self.health.clone(),
+                health: self.parts.health.clone(),
+                metrics: self.parts.metrics.clone(),
                 give_up: give_up.clone(),
                 clock: self.parts.clock.clone(),
                 random: self.parts.random.clone(),
@@ -314,7 +326,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
         workers: &mut JoinSet<Result<(), GivenUp>>,
         stopping: &CancellationToken,
     ) -> End {
-        let intake = Intake::new(&self.parts.config, self.parts.clock.clone());
+        let intake = Intake::new(&self.parts.config, self.parts.broker.login(), self.parts.clock.clone());
         let mut sizes = Sizes::new(&self.parts.config, self.prefetch);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let lost = async {
@@ -335,7 +347,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                     return End::Lost("a worker has ended".to_owned());
                 }
                 _ = tick.tick() => {
-                    if self.health.away_for().is_some_and(|away| away > PATIENCE) {
+                    if self.parts.health.away_for().is_some_and(|away| away > PATIENCE) {
                         return End::Patience;
                     }
                     continue;
@@ -357,7 +369,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 }
                 Err((parcel, unusable)) => settler.bury(parcel, unusable),
             }
-            if let Some(fits) = sizes.resize(settler.held()) {
+            if let Some(fits) = sizes.resize(settler.held_bytes()) {
                 return End::Resize(fits);
             }
         }

@@ -12,11 +12,13 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 use vogeler_messaging::topology::run_key;
-use vogeler_messaging::{Acks, Backoff, Header, Message, Properties, Publish, PublishError, Session, Topology};
+use vogeler_messaging::{Acks, Backoff, Message, Properties, Publish, PublishError, Session, Topology};
 use vogeler_protocol::message::{self, Event, Notice, Version};
 use vogeler_protocol::{Clock, Random};
 
 use crate::intake::{Askers, Incoming, Parcel, Unusable};
+use crate::letter;
+use crate::metrics::Metrics;
 
 /// How long a consumer that is to close waits for its dead letters.
 const LAST_BURIALS: Duration = Duration::from_secs(5);
@@ -33,14 +35,15 @@ struct Inner<S, A> {
     /// Dead letters on their way; they may wait for the broker without holding up a worker.
     burials: TaskTracker,
     held: AtomicUsize,
+    held_bytes: AtomicUsize,
+    metrics: Metrics,
 }
 
-/// Most bytes of one header: all headers of a message have to fit into one frame.
-const HEADER_BYTES: usize = 2000;
-
-fn cut(text: &str) -> String {
-    let end = (0..=text.len().min(HEADER_BYTES)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text[..end].to_owned()
+impl<S, A> Drop for Inner<S, A> {
+    /// What was not settled is back in the queue.
+    fn drop(&mut self) {
+        self.metrics.released(*self.held.get_mut(), *self.held_bytes.get_mut());
+    }
 }
 
 impl<S, A> Clone for Settler<S, A> {
@@ -51,7 +54,7 @@ impl<S, A> Clone for Settler<S, A> {
 
 impl<S: Session, A: Acks> Settler<S, A> {
     /// Publishes on `publishing`, acknowledges through `acks`.
-    pub fn new(publishing: S, acks: A, topology: Topology, clock: Clock, random: Random) -> Self {
+    pub fn new(publishing: S, acks: A, topology: Topology, metrics: Metrics, clock: Clock, random: Random) -> Self {
         Self(Arc::new(Inner {
             publishing,
             acks,
@@ -60,6 +63,8 @@ impl<S: Session, A: Acks> Settler<S, A> {
             random,
             burials: TaskTracker::new(),
             held: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
+            metrics,
         }))
     }
 
@@ -71,19 +76,28 @@ impl<S: Session, A: Acks> Settler<S, A> {
                 self.tell(&askers, *notice, detail.as_deref());
             }
             tags.push(incoming.parcel.tag);
-            self.0.held.fetch_sub(incoming.parcel.size(), Ordering::Relaxed);
+            self.0.metrics.settled(*notice);
+            self.release(incoming.parcel.size());
         }
         self.ack(&tags).await;
     }
 
     /// Notes a delivery that is held from now on.
     pub fn hold(&self, bytes: usize) {
-        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        self.0.held.fetch_add(1, Ordering::Relaxed);
+        self.0.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.0.metrics.taken(bytes);
+    }
+
+    fn release(&self, bytes: usize) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+        self.0.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.metrics.released(1, bytes);
     }
 
     /// How many bytes of deliveries are held, not settled yet.
-    pub fn held(&self) -> usize {
-        self.0.held.load(Ordering::Relaxed)
+    pub fn held_bytes(&self) -> usize {
+        self.0.held_bytes.load(Ordering::Relaxed)
     }
 
     /// This one can never be merged: moves it to the dead letters.
@@ -99,41 +113,16 @@ impl<S: Session, A: Acks> Settler<S, A> {
         let settler = self.clone();
         self.0.burials.spawn(async move {
             let (tag, size) = (parcel.tag, parcel.size());
-            let letter = settler.letter(parcel, &unusable);
+            let letter = letter::address(parcel, &unusable, &settler.0.clock, &settler.0.random);
             if settler.publish_dead(letter).await {
                 if let Some(askers) = &unusable.askers {
                     settler.tell(askers, Notice::Rejected, Some(&unusable.detail));
                 }
+                settler.0.metrics.dead_lettered(unusable.reason);
                 settler.ack(&[tag]).await;
+                settler.release(size);
             }
-            settler.0.held.fetch_sub(size, Ordering::Relaxed);
         });
-    }
-
-    /// A copy that says why it is here; without what the broker would act on again.
-    fn letter(&self, parcel: Parcel, unusable: &Unusable) -> Message {
-        let Message { body, mut properties } = parcel.message;
-        let count = i64::try_from(parcel.count).unwrap_or(i64::MAX);
-        let text = |text: &str| Header::Text(cut(text));
-        let node = unusable.askers.as_ref().map(|askers| &askers.node);
-        let headers = [
-            ("vogeler-reason", Some(text(unusable.reason))),
-            ("vogeler-detail", Some(text(&unusable.detail))),
-            ("vogeler-dead-node", node.map(|node| text(node.as_str()))),
-            ("vogeler-exchange", Some(text(&parcel.exchange))),
-            ("vogeler-routing-key", Some(text(&parcel.routing_key))),
-            ("vogeler-user-id", properties.user_id.as_deref().map(text)),
-            ("vogeler-delivery-count", Some(Header::Number(count))),
-            ("vogeler-dead-at", Some(text(&self.0.clock.now().to_string()))),
-        ];
-        for (name, value) in headers {
-            if let Some(value) = value {
-                properties.headers.insert(name.to_owned(), value);
-            }
-        }
-        properties.headers.remove("x-delivery-count");
-        properties.message_id.get_or_insert_with(|| self.0.random.uuid().to_string());
-        Message { body, properties: Properties { user_id: None, expiration: None, persistent: true, ..properties } }
     }
 
     /// True once the queue of dead letters has it. False when the connection ended: the delivery
@@ -145,14 +134,16 @@ impl<S: Session, A: Acks> Settler<S, A> {
                 Publish { exchange: &self.0.topology.dead, routing_key: "", mandatory: true, message: letter.clone() };
             match self.0.publishing.publish(publish).await {
                 Ok(()) => return true,
-                Err(PublishError::Lost(reason)) => {
-                    debug!(%reason, "a dead letter was not published; its delivery comes again");
-                    return false;
-                }
+                // Its channel alone may be gone, over somebody else's message: the next opens another.
+                Err(PublishError::Lost(reason)) => debug!(%reason, "a dead letter was not published"),
                 Err(reason @ (PublishError::Full { .. } | PublishError::Unroutable { .. })) => {
                     error!(%reason, "a dead letter waits; make room in the queue of dead letters, or run setup");
-                    tokio::time::sleep(backoff.next_wait()).await;
                 }
+            }
+            tokio::select! {
+                biased;
+                _ = self.0.publishing.closed() => return false,
+                () = tokio::time::sleep(backoff.next_wait()) => {}
             }
         }
     }
@@ -180,6 +171,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
             let key = run_key(*run);
             let publish = Publish { exchange: &self.0.topology.events, routing_key: &key, mandatory: false, message };
             if !self.0.publishing.notify(publish) {
+                self.0.metrics.event_dropped();
                 debug!(%run, node = %askers.node, "an event was dropped; the run reads the record instead");
             }
         }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vogeler_messaging::{Acks, Backoff, Session};
@@ -19,6 +20,7 @@ use vogeler_store::{Fate, PutError, Row, Store, StoreError};
 use crate::batch::Batches;
 use crate::health::Health;
 use crate::intake::{Content, Incoming};
+use crate::metrics::Metrics;
 use crate::records::Records;
 use crate::settle::Settler;
 
@@ -49,6 +51,8 @@ pub struct Worker<St, S, A> {
     pub clock: Clock,
     /// For waits.
     pub random: Random,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Requests that failed one after the other although the database answers.
     pub setbacks: u32,
 }
@@ -106,13 +110,15 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
     /// Given up; what was not settled has to go back to its queue.
     pub async fn run(mut self, mut batches: Batches) -> Result<(), GivenUp> {
         while let Some(batch) = batches.next().await {
-            debug!(deliveries = batch.len(), "writing a batch");
+            let (deliveries, begun) = (batch.len(), Instant::now());
+            debug!(deliveries, "writing a batch");
             let mut by_node: BTreeMap<NodeName, Vec<Incoming>> = BTreeMap::new();
             for incoming in batch {
                 by_node.entry(incoming.node.clone()).or_default().push(incoming);
             }
             let groups = by_node.into_iter().map(|(node, incoming)| Group::of(node, incoming)).collect();
             self.write(groups).await?;
+            self.metrics.batch(deliveries, begun.elapsed().as_secs_f64());
         }
         Ok(())
     }
@@ -234,6 +240,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             match fate {
                 Fate::Stored { rev } => self.settle(group, Some(&rev)).await,
                 Fate::Conflict => {
+                    self.metrics.conflict();
                     debug!(node = %group.node, "somebody else has written this record; merging again");
                     again.push(unread(group));
                 }
@@ -259,6 +266,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
     }
 
     /// A document that is refused alone. While the database answers, the document is to blame.
+    /// Where it failed over the document (5xx), it has to take another write for that.
     async fn refused_alone(
         &mut self,
         group: Group,
@@ -266,7 +274,9 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         reason: &str,
         pending: &mut Vec<Vec<Group>>,
     ) -> Result<(), GivenUp> {
-        if let Err(away) = self.store.probe().await {
+        // A full disk answers reads, and fails every write with a 500: that is no fault of the document.
+        let answers = if status >= 500 { self.store.probe_write().await } else { self.store.probe().await };
+        if let Err(away) = answers {
             self.wait_for_store(&away).await?;
             pending.push(vec![unread(group)]);
         } else if !group.stale {
@@ -349,6 +359,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         };
         // The first failure may be an idle connection that the database closed; the next is news.
         self.setbacks += 1;
+        self.metrics.retry();
         if self.setbacks == 2 {
             warn!(%reason, "requests to the database fail; trying again, with less at once");
         }
@@ -356,11 +367,16 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         let first = if slow { Duration::from_secs(10) } else { Duration::from_millis(50) };
         let first = first.saturating_mul(2u32.saturating_pow(self.setbacks.min(8))).min(ceiling);
         let mut backoff = Backoff::new(self.random.clone(), first, ceiling);
+        let writes_fail = matches!(reason, StoreError::Refused { .. });
         loop {
             let wait = backoff.next_wait();
             let waited = self.give_up.run_until_cancelled(tokio::time::sleep(wait)).await;
             waited.ok_or(GivenUp)?;
-            match self.store.probe().await {
+            let answers = match self.store.probe().await {
+                Ok(()) if writes_fail => self.store.probe_write().await,
+                answers => answers,
+            };
+            match answers {
                 Ok(()) => {
                     self.health.back();
                     return Ok(());

@@ -55,7 +55,8 @@ pub enum QueueKind {
         /// How many bytes it holds before it refuses more.
         max_bytes: u64,
     },
-    /// Dead letters: quorum; refuses more when it is full, so that nothing is dropped unseen.
+    /// Dead letters: quorum; refuses more when it is full, so that nothing is dropped unseen. Looking
+    /// at them counts as delivering them, so that there is no limit to that (4.x would say 20 by itself).
     Dead {
         /// How many bytes it holds.
         max_bytes: u64,

@@ -88,6 +88,8 @@ pub(super) fn queue_arguments(queue: &Queue) -> FieldTable {
         ],
         QueueKind::Dead { max_bytes } => vec![
             ("x-queue-type", text("quorum")),
+            // Every version takes a number; what says "no limit" differs between them.
+            ("x-delivery-limit", number(u64::from(u32::MAX))),
             ("x-overflow", text("reject-publish")),
             ("x-max-length-bytes", number(*max_bytes)),
         ],

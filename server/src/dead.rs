@@ -1,0 +1,271 @@
+//! What an operator does with the dead letters: look, send back, throw away.
+//!
+//! Start at [`DeadLetters`]. Nothing leaves the queue before it is elsewhere: a replay acknowledges
+//! after the confirm, and what is only looked at returns to its place when the channel closes.
+
+mod act;
+mod words;
+
+pub use act::act;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use tokio::time::{Instant, timeout};
+use vogeler_messaging::{
+    Acks, ConsumeOptions, Consumer, Delivery, Message, Publish, PublishError, QueueStatus, Session, Topology,
+};
+
+use crate::letter::{self, Letter};
+
+/// How long the broker may take to hand over the next letter.
+const NEXT: Duration = Duration::from_secs(30);
+
+/// How long the confirm of a replayed letter may take; under an alarm the broker gives none.
+const CONFIRM: Duration = Duration::from_secs(30);
+
+/// How long somebody else's consumer is waited for; the broker forgets one that has gone a moment later.
+const BUSY: Duration = Duration::from_secs(3);
+
+/// The least that is taken as the beginning of an id.
+const SHORTEST_PREFIX: usize = 4;
+
+/// The queue of dead letters, on one connection.
+pub struct DeadLetters<'a, S> {
+    /// The connection.
+    pub session: &'a S,
+    /// Names of exchanges and queues.
+    pub topology: &'a Topology,
+    /// The login of the connection.
+    pub login: String,
+}
+
+/// Which letters are meant; every condition that is given has to hold.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Ids, or their beginnings; any letter if there is none.
+    pub ids: Vec<String>,
+    /// The node that they are of.
+    pub node: Option<String>,
+    /// Why they died.
+    pub reason: Option<String>,
+}
+
+impl Choice {
+    fn means(&self, letter: &Letter) -> bool {
+        (self.ids.is_empty() || self.ids.contains(&letter.id))
+            && self.node.as_ref().is_none_or(|node| letter.node.as_ref() == Some(node))
+            && self.reason.as_ref().is_none_or(|reason| letter.reason == *reason)
+    }
+}
+
+/// What is done to a letter that was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It was sent back to where results come in.
+    Replayed,
+    /// It was thrown away.
+    Dropped,
+}
+
+impl<S: Session> DeadLetters<'_, S> {
+    /// Every letter, in the order of their coming, copies of one message folded into one.
+    ///
+    /// # Errors
+    /// There is no such queue, somebody else is at it, or the connection is lost.
+    pub async fn list(&self) -> anyhow::Result<Vec<Letter>> {
+        let mut letters: Vec<Letter> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        let mut visit = Visit::begin(self).await?;
+        while let Some(delivery) = visit.next().await? {
+            let letter = Letter::read(&delivery);
+            match known.get(&letter.id) {
+                Some(position) => letters[*position].copies += 1,
+                None => {
+                    known.insert(letter.id.clone(), letters.len());
+                    letters.push(letter);
+                }
+            }
+        }
+        visit.end().await;
+        Ok(letters)
+    }
+
+    /// One letter with its message.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::list`]; or no letter, or several, have an id that begins so.
+    pub async fn show(&self, id: &str) -> anyhow::Result<(Letter, Message)> {
+        let ids = self.whole_ids(&[id.to_owned()]).await?;
+        let mut visit = Visit::begin(self).await?;
+        let mut found = None;
+        while let Some(delivery) = visit.next().await? {
+            let letter = Letter::read(&delivery);
+            if ids.contains(&letter.id) {
+                found = Some((letter, delivery.message));
+                break;
+            }
+        }
+        visit.end().await;
+        found.context("somebody has taken it away meanwhile")
+    }
+
+    /// Sends the chosen letters back to where results come in, each acknowledged after its confirm;
+    /// `done` hears of each. Those that come meanwhile are left for the next time. Returns the
+    /// chosen ones that the broker would not take, with its words; they are still there.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::show`]. What was done before stays done.
+    pub async fn replay(&self, choice: Choice, done: impl FnMut(&Letter)) -> anyhow::Result<Vec<(Letter, String)>> {
+        self.deal(choice, Fate::Replayed, done).await
+    }
+
+    /// Throws the chosen letters away for good.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::show`]. What was done before stays done.
+    pub async fn discard(&self, choice: Choice, done: impl FnMut(&Letter)) -> anyhow::Result<()> {
+        self.deal(choice, Fate::Dropped, done).await.map(drop)
+    }
+
+    async fn deal(
+        &self,
+        mut choice: Choice,
+        fate: Fate,
+        mut done: impl FnMut(&Letter),
+    ) -> anyhow::Result<Vec<(Letter, String)>> {
+        choice.ids = self.whole_ids(&choice.ids).await?;
+        let mut stayed = Vec::new();
+        let mut dealt_with: HashMap<String, bool> = HashMap::new();
+        let mut visit = Visit::begin(self).await?;
+        while let Some(delivery) = visit.next().await? {
+            let letter = Letter::read(&delivery);
+            if !choice.means(&letter) {
+                continue;
+            }
+            let tag = delivery.tag;
+            // A second copy of what is done already goes with the first, and stays with it where that stays.
+            let gone = match (dealt_with.get(&letter.id), fate) {
+                (Some(gone), _) => *gone,
+                (None, Fate::Dropped) => true,
+                (None, Fate::Replayed) => match self.send_back(&letter, delivery.message).await? {
+                    Ok(()) => true,
+                    Err(reason) => {
+                        stayed.push((letter.clone(), reason));
+                        false
+                    }
+                },
+            };
+            if gone {
+                visit.take_away(tag).await?;
+            }
+            if dealt_with.insert(letter.id.clone(), gone).is_none() && gone {
+                done(&letter);
+            }
+        }
+        visit.end().await;
+        Ok(stayed)
+    }
+
+    /// Publishes it and waits for the confirm; the inner error is the broker's word on this letter alone.
+    async fn send_back(&self, letter: &Letter, message: Message) -> anyhow::Result<Result<(), String>> {
+        let key = letter.way_back();
+        let message = letter::revive(message, &self.login);
+        let publish = Publish { exchange: &self.topology.master, routing_key: &key, mandatory: true, message };
+        let Ok(published) = timeout(CONFIRM, self.session.publish(publish)).await else {
+            let why = self.session.blocked().unwrap_or_else(|| "no confirm".to_owned());
+            bail!("the broker does not take messages ({why}); what was not replayed yet is still there");
+        };
+        match published {
+            Ok(()) => Ok(Ok(())),
+            Err(reason @ (PublishError::Unroutable { .. } | PublishError::Full { .. })) => Ok(Err(reason.to_string())),
+            Err(PublishError::Lost(reason)) => {
+                Err(reason).context("replaying was cut short; what was not replayed yet is still there")
+            }
+        }
+    }
+
+    /// The ids that begin so.
+    async fn whole_ids(&self, beginnings: &[String]) -> anyhow::Result<Vec<String>> {
+        if beginnings.is_empty() {
+            return Ok(Vec::new());
+        }
+        let letters = self.list().await?;
+        beginnings.iter().map(|beginning| whole_id(beginning, &letters)).collect()
+    }
+}
+
+fn whole_id(beginning: &str, letters: &[Letter]) -> anyhow::Result<String> {
+    if let Some(letter) = letters.iter().find(|letter| letter.id == beginning) {
+        return Ok(letter.id.clone());
+    }
+    ensure!(
+        beginning.len() >= SHORTEST_PREFIX,
+        "{beginning:?} is too short for the beginning of an id; give {SHORTEST_PREFIX} characters or more"
+    );
+    let mut begin_so = letters.iter().filter(|letter| letter.id.starts_with(beginning));
+    match (begin_so.next(), begin_so.next()) {
+        (Some(letter), None) => Ok(letter.id.clone()),
+        (Some(_), Some(_)) => bail!("several dead letters have an id that begins with {beginning:?}; nothing was done"),
+        (None, _) => bail!("no dead letter has the id {beginning:?}; nothing was done"),
+    }
+}
+
+async fn look<S: Session>(session: &S, queue: &str) -> anyhow::Result<QueueStatus> {
+    let status = session.queue_status(queue).await.context("cannot look into the queue of dead letters")?;
+    status.with_context(|| format!("there is no queue {queue:?}; run vogeler-server setup"))
+}
+
+/// One walk along the queue, from its head to what was its end when it began.
+///
+/// Everything is handed over unsettled, bodies included, as fast as it is read.
+struct Visit<S: Session> {
+    consumer: S::Consumer,
+    left: u32,
+}
+
+impl<S: Session> Visit<S> {
+    async fn begin(letters: &DeadLetters<'_, S>) -> anyhow::Result<Self> {
+        let (session, queue) = (letters.session, letters.topology.dead_queue().name);
+        let deadline = Instant::now() + BUSY;
+        loop {
+            let status = look(session, &queue).await?;
+            if status.consumers == 0 {
+                let options = ConsumeOptions { prefetch: 0, exclusive: false };
+                let consumer = session.consume(&queue, options).await.context("cannot read the dead letters")?;
+                if look(session, &queue).await?.consumers <= 1 {
+                    return Ok(Self { consumer, left: status.messages });
+                }
+                consumer.close().await;
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "somebody else consumes {queue}, another `vogeler-server dead` perhaps; try again when it is through"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Option<Delivery>> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        match timeout(NEXT, self.consumer.next()).await {
+            Ok(Some(delivery)) => Ok(Some(delivery)),
+            Ok(None) => bail!("the connection to the broker was lost; no letter is lost by that"),
+            Err(_) => bail!("the broker hands over no more letters, though {} are said to be left", left + 1),
+        }
+    }
+
+    async fn take_away(&self, tag: u64) -> anyhow::Result<()> {
+        self.consumer.acks().ack(&[tag]).await.context("a letter was dealt with and could not be taken away")
+    }
+
+    /// What was not taken away returns to its place.
+    async fn end(self) {
+        self.consumer.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

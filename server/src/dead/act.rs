@@ -1,0 +1,81 @@
+//! `vogeler-server dead …`: what was asked for, done and told.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+use vogeler_messaging::{Broker, Session, Topology};
+use vogeler_process::exit::TROUBLE;
+
+use super::{DeadLetters, Fate, words};
+use crate::cli::{Dead, Output};
+
+/// Does what `asked` says on a connection of its own; what a person should see goes to `print`, in
+/// pieces that are whole as they are.
+///
+/// # Errors
+/// The broker is not reached, or what [`DeadLetters`] says.
+pub async fn act<B: Broker>(
+    broker: &B,
+    topology: &Topology,
+    asked: Dead,
+    mut print: impl FnMut(&[u8]),
+) -> anyhow::Result<ExitCode> {
+    if let Dead::Drop { choice } = &asked {
+        let named = !(choice.ids.is_empty() && choice.node.is_none() && choice.reason.is_none());
+        ensure!(named, "nothing was dropped: name dead letters by id, --node or --reason; `dead list` shows them");
+    }
+    let session = broker.connect().await?;
+    let letters = DeadLetters { session: &session, topology, login: broker.login() };
+    let status = match asked {
+        Dead::List { output } => {
+            let list = letters.list().await?;
+            match output {
+                Output::Text => print(words::list(&list).as_bytes()),
+                Output::Json => print(&json_lines(&list)?),
+            }
+            ExitCode::SUCCESS
+        }
+        Dead::Show { id, body } => {
+            let (letter, message) = letters.show(&id).await?;
+            if body {
+                print(&message.body)
+            } else {
+                print(words::show(&letter, &message).as_bytes())
+            }
+            ExitCode::SUCCESS
+        }
+        Dead::Replay { choice } => {
+            let mut count = 0;
+            let stayed = letters
+                .replay(choice.into(), |letter| {
+                    count += 1;
+                    print(format!("{}\n", words::done(letter, Fate::Replayed)).as_bytes());
+                })
+                .await?;
+            for (letter, reason) in &stayed {
+                print(format!("stays    {}: {reason}\n", letter.id).as_bytes());
+            }
+            print(format!("{count} replayed, {} stayed\n", stayed.len()).as_bytes());
+            if stayed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) }
+        }
+        Dead::Drop { choice } => {
+            let mut count = 0;
+            letters
+                .discard(choice.into(), |letter| {
+                    count += 1;
+                    print(format!("{}\n", words::done(letter, Fate::Dropped)).as_bytes());
+                })
+                .await?;
+            print(format!("{count} dropped\n").as_bytes());
+            ExitCode::SUCCESS
+        }
+    };
+    session.close().await;
+    Ok(status)
+}
+
+fn json_lines(list: &[super::Letter]) -> anyhow::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(list).context("the list cannot be written as JSON")?;
+    text.push(b'\n');
+    Ok(text)
+}

@@ -1,0 +1,81 @@
+//! Dead letters in words.
+
+use std::fmt::Write as _;
+
+use vogeler_messaging::Message;
+
+use super::{Fate, Letter};
+
+/// A person's list: a line for each, the oldest first.
+pub(super) fn list(letters: &[Letter]) -> String {
+    if letters.is_empty() {
+        return "no dead letters\n".to_owned();
+    }
+    let mut text = String::new();
+    for letter in letters {
+        let at = letter.at.map_or_else(|| "no time".to_owned(), |at| at.to_string());
+        let copies = if letter.copies > 1 { format!(", {} copies", letter.copies) } else { String::new() };
+        let _ = writeln!(text, "{at}  {}  {}  {} bytes{copies}", letter.id, named(letter), letter.bytes);
+        let _ = writeln!(text, "    {}: {}", plain(&letter.reason), plain(&letter.detail));
+    }
+    let bytes: usize = letters.iter().map(|letter| letter.bytes * letter.copies).sum();
+    let _ = writeln!(text, "{} dead letters, {bytes} bytes", letters.len());
+    text
+}
+
+/// Everything that is known of one, and its body.
+pub(super) fn show(letter: &Letter, message: &Message) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:16}{}", plain(value));
+    };
+    line("id", &letter.id);
+    line("reason", &letter.reason);
+    line("detail", &letter.detail);
+    line("node", letter.node.as_deref().unwrap_or("not known"));
+    if let Some(at) = letter.at {
+        line("at", &at.to_string());
+    }
+    line("size", &format!("{} bytes", letter.bytes));
+    line("exchange", &letter.exchange);
+    line("routing key", &letter.routing_key);
+    line("login", letter.user_id.as_deref().unwrap_or("not told"));
+    line("deliveries", &format!("{} before", letter.deliveries));
+    for (name, value) in &letter.properties {
+        line(name, value);
+    }
+    for (name, value) in &message.properties.headers {
+        if !name.starts_with("vogeler-") {
+            line(name, &format!("{value:?}"));
+        }
+    }
+    text.push('\n');
+    text.push_str(&readable(&message.body));
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// What was done to one.
+pub(super) fn done(letter: &Letter, fate: Fate) -> String {
+    let what = match fate {
+        Fate::Replayed => "replayed",
+        Fate::Dropped => "dropped",
+    };
+    format!("{what} {}  {}  {}", letter.id, named(letter), plain(&letter.reason))
+}
+
+fn named(letter: &Letter) -> String {
+    plain(letter.node.as_deref().unwrap_or("node not known"))
+}
+
+/// One line that does nothing to a terminal: whoever may publish could have sent anything.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn readable(body: &[u8]) -> String {
+    let harmless = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    String::from_utf8_lossy(body).chars().map(harmless).collect()
+}
