@@ -132,6 +132,8 @@ impl<S: Session> Answers<S> {
             Err(failure) => warn!(alias = %plugin.alias, millis, reason = failure.message, "plugin failed"),
         }
         let (digest, payload) = match outcome {
+            // Told from its data alone, before a message several times as large is made of it.
+            Ok(data) if data.get().len() > MAX_RESULT_BYTES => (None, Payload::Failure(too_large(data.get().len()))),
             Ok(data) => (Some(Digest::of_data(&data)), Payload::Data(data)),
             Err(failure) => (None, Payload::Failure(failure)),
         };
@@ -145,9 +147,8 @@ impl<S: Session> Answers<S> {
         };
         let mut body = result.encode();
         if body.len() > MAX_RESULT_BYTES {
-            let message = format!("the result has {} bytes as a message; {MAX_RESULT_BYTES} can be sent", body.len());
-            let failure = Failure { kind: FailureKind::TooLarge, message, stderr: String::new() };
-            body = CommandResult { payload: Payload::Failure(failure), digest: None, ..result }.encode();
+            let payload = Payload::Failure(too_large(body.len()));
+            body = CommandResult { payload, digest: None, ..result }.encode();
         }
         self.post_answer(body, &plugin.alias, runs);
     }
@@ -234,4 +235,9 @@ impl<S: Session> Answers<S> {
             message: Message { body: message::encode(&event), properties },
         });
     }
+}
+
+fn too_large(bytes: usize) -> Failure {
+    let message = format!("the result has {bytes} bytes as a message; {MAX_RESULT_BYTES} can be sent");
+    Failure { kind: FailureKind::TooLarge, message, stderr: String::new() }
 }

@@ -33,6 +33,8 @@ struct Waiting {
     run: RunId,
     expires_at: Timestamp,
     not_before: Instant,
+    /// Counts commands as they come: who has waited longest is next.
+    turn: u64,
 }
 
 /// Where a command's delivery is to be acknowledged.
@@ -57,6 +59,7 @@ pub struct Dispatch<S: Session, A> {
     executions: JoinSet<(Box<Plugin>, Place, Execution)>,
     acknowledging: JoinSet<()>,
     receipts: HashMap<Asked, Receipt>,
+    turns: u64,
     draining: bool,
 }
 
@@ -95,6 +98,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             executions: JoinSet::new(),
             acknowledging: JoinSet::new(),
             receipts: HashMap::new(),
+            turns: 0,
             draining: false,
         }
     }
@@ -192,7 +196,9 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             self.receipts.insert(asked, receipt);
             let splay = Duration::from_millis(command.splay_ms).min(LONGEST_SPLAY);
             let not_before = Instant::now() + self.random.up_to(splay);
-            let waiting = Waiting { run: command.run, expires_at: command.expires_at, not_before };
+            self.turns += 1;
+            let turn = self.turns;
+            let waiting = Waiting { run: command.run, expires_at: command.expires_at, not_before, turn };
             self.waiting.entry(command.command).or_default().push(waiting);
             return;
         };
@@ -222,21 +228,21 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
         waiting.flat_map(|(_, waiting)| waiting.iter().map(|waiting| waiting.not_before)).min()
     }
 
-    /// Starts every alias whose turn it is, as far as there is room.
+    /// Starts every alias whose turn it is, as far as there is room; the one that has waited longest first.
     ///
     /// # Errors
     /// The journal cannot be written.
     pub fn start_what_can(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let due: Vec<Alias> = self
-            .waiting
-            .iter()
-            .filter(|(alias, waiting)| {
-                !self.running.contains_key(*alias) && waiting.iter().any(|waiting| waiting.not_before <= now)
+        let idle = self.waiting.iter().filter(|(alias, _)| !self.running.contains_key(*alias));
+        let mut due: Vec<(u64, Alias)> = idle
+            .filter_map(|(alias, waiting)| {
+                let longest = waiting.iter().filter(|waiting| waiting.not_before <= now).map(|waiting| waiting.turn);
+                Some((longest.min()?, alias.clone()))
             })
-            .map(|(alias, _)| alias.clone())
             .collect();
-        for alias in due {
+        due.sort_unstable();
+        for (_, alias) in due {
             if !self.has_room() {
                 return Ok(());
             }

@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod identity;
 pub mod journal;
 pub mod link;
+pub mod memory;
 pub mod outbox;
 pub mod plugin;
 pub mod run;

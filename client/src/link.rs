@@ -154,7 +154,8 @@ impl<B: Broker> Link<'_, B> {
         let mut consumer = match session.consume(&queue.name, options).await {
             Ok(consumer) => consumer,
             Err(ConsumeError::InUse(_)) => {
-                if in_use_since.is_none() {
+                // When it begins, and again when patience ends: by then the other has said hello.
+                if in_use_since.is_none_or(|since| since.elapsed() > IN_USE_PATIENCE) {
                     self.contend(session).await;
                 }
                 return End::InUse;
@@ -194,8 +195,8 @@ impl<B: Broker> Link<'_, B> {
         }
     }
 
-    /// Tells the server, so that the record names the second machine. Said once each time that the queue
-    /// is found to be in use, and not again: it is a note, and the log here says the same.
+    /// Tells the server, so that the record names the second machine. It is a note, not waited for beyond its
+    /// confirm: the log here says the same.
     async fn contend(&self, session: &B::Session) {
         let Letter { exchange, routing_key, message, .. } = &self.contention;
         let publish = Publish { exchange, routing_key, mandatory: true, message: message.clone() };

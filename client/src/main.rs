@@ -7,7 +7,7 @@ use tracing::warn;
 use vogeler_client::cli::{Action, Cli, Flags, Loaded};
 use vogeler_client::plugin::registry::Registry;
 use vogeler_client::run::Agent;
-use vogeler_client::{check, identity, show};
+use vogeler_client::{check, identity, memory, show};
 use vogeler_messaging::amqp::Frames;
 use vogeler_messaging::topology::slot_key;
 use vogeler_process::signals::{ReloadSignal, StopSignals};
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    memory::give_back_promptly();
     let loaded = cli.flags.load()?;
     logging::start(loaded.client.loglevel);
     for notice in loaded.settings.notices() {

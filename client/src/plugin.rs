@@ -17,6 +17,8 @@ use vogeler_protocol::{Alias, Format, Key};
 /// The alias that every client has built in. It tells whether a node is alive, end to end.
 pub const PING: &str = "ping";
 
+pub use strays::{adopt as adopt_strays, end_all};
+
 /// A plugin that can be run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plugin {

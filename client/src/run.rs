@@ -17,6 +17,7 @@ use crate::config::ClientSection;
 use crate::dispatch::{Dispatch, DispatchParts};
 use crate::identity;
 use crate::link::{AcksOf, Link};
+use crate::plugin;
 use crate::plugin::registry::Registry;
 use crate::state::State;
 
@@ -57,7 +58,7 @@ impl Agent<AmqpBroker> {
     /// The node has no name, or something that the configuration names cannot be used.
     pub fn of(broker: &BrokerSection, client: &ClientSection, oneshot: bool) -> anyhow::Result<Self> {
         let node = identity::node_name(client.node_name.clone())?;
-        nix::sys::prctl::set_child_subreaper(true).context("cannot reap what plugins leave behind")?;
+        plugin::adopt_strays()?;
         let clock = Clock::system();
         Ok(Self {
             broker: broker.amqp(&format!("vogeler-client {node}"), Frames::Small)?,
@@ -85,6 +86,17 @@ impl<B: Broker> Agent<B> {
     /// # Errors
     /// What no waiting will mend: the configuration, the state directory, another client of this name.
     pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        reload: impl AsyncFnMut() -> (Registry, Vec<Group>),
+    ) -> anyhow::Result<()> {
+        let node = self.node.clone();
+        let ended = self.serve(stop, reload).await;
+        plugin::end_all(&node).await;
+        ended
+    }
+
+    async fn serve(
         self,
         stop: impl Future<Output = ()>,
         mut reload: impl AsyncFnMut() -> (Registry, Vec<Group>),

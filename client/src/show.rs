@@ -6,9 +6,9 @@ use anyhow::bail;
 use vogeler_process::duration;
 use vogeler_protocol::{Alias, Clock, NodeName, Random};
 
-use crate::plugin::Action;
 use crate::plugin::execute::Executor;
 use crate::plugin::registry::Registry;
+use crate::plugin::{self, Action};
 
 /// A table of the plugins, with notices for keys that several share and for what is broken.
 pub fn list(registry: &Registry) -> String {
@@ -68,16 +68,17 @@ fn table<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> String {
 /// No such plugin, a broken one, or one that fails, with the end of what it wrote to standard error.
 pub async fn exec(alias: &str, registry: &Registry, node: NodeName) -> anyhow::Result<String> {
     let wanted: Alias = alias.parse()?;
-    let Some(plugin) = registry.get(&wanted) else {
+    let Some(wanted) = registry.get(&wanted) else {
         if let Some(broken) = registry.broken().iter().find(|broken| broken.alias.as_deref() == Some(alias)) {
             bail!("{broken}");
         }
         bail!("no plugin has the alias {alias:?}; there are {}", registry.names());
     };
+    plugin::adopt_strays()?;
     let executor = Executor { node, version: env!("CARGO_PKG_VERSION"), clock: Clock::system() };
-    let execution = executor.run(plugin, &format!("exec-{}", Random::from_system().uuid())).await;
+    let execution = executor.run(wanted, &format!("exec-{}", Random::from_system().uuid())).await;
     match execution.outcome {
-        Ok(data) => Ok(format!("{{{}: {}}}\n", serde_json::Value::from(plugin.key.as_str()), data.get())),
+        Ok(data) => Ok(format!("{{{}: {}}}\n", serde_json::Value::from(wanted.key.as_str()), data.get())),
         Err(failure) => {
             let mut text = format!("{alias}: {}", failure.message);
             if !failure.stderr.is_empty() {

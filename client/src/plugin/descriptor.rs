@@ -77,7 +77,8 @@ impl std::fmt::Display for Broken {
             write!(f, ":{line}")?;
         }
         if let Some(alias) = &self.alias {
-            write!(f, ": {alias}")?;
+            // It is what somebody wrote, and one fault is one line.
+            write!(f, ": {}", alias.escape_debug())?;
         }
         write!(f, ": {}", self.reason)
     }

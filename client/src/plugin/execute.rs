@@ -8,6 +8,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -118,6 +119,8 @@ fn limit(command: &mut std::process::Command, memory: Option<u64>, nice: i32) {
         if let Some(bytes) = memory {
             setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
         }
+        // A client that is killed is told of as having been interrupted; its plugin does not go on.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
         // A plugin that dumps core fills the disk of the machine that it should describe.
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
         if nice > 0 {
@@ -367,10 +370,34 @@ mod tests {
 
     #[tokio::test]
     async fn what_escaped_the_group_is_found() {
-        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        strays::adopt().unwrap();
         let escaped = shell("setsid sh -c 'echo $$; exec sleep 1000' & sleep 0.1; echo", "").await;
         let pid: i32 = escaped.outcome.unwrap().get().trim_matches('"').split("\\n").next().unwrap().parse().unwrap();
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_forks_without_pause_is_caught() {
+        strays::adopt().unwrap();
+        const HOPPER: &str =
+            "import os\nif os.fork(): os._exit(0)\nos.setsid()\nwhile True:\n  if os.fork(): os._exit(0)\n";
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("hopper.py");
+        std::fs::write(&program, HOPPER).unwrap();
+        let mark = format!("HOPPER_OF={}", dir.path().display());
+        let (python, marked) = (format!("/usr/bin/python3 {}", program.display()), mark.replace('=', ": "));
+        let hopped = run(&format!("a: {{command: {python}, format: raw, env: {{{marked}}}}}")).await;
+        assert!(hopped.outcome.is_ok(), "{:?}", hopped.outcome);
+        let carries = |process: &Path| {
+            let environment = std::fs::read(process.join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+        };
+        let processes = || std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        // One look may fall between a fork and its parent's end.
+        for _ in 0..100 {
+            let left: Vec<_> = processes().filter(|process| carries(process)).collect();
+            assert!(left.is_empty(), "left: {left:?}");
+        }
     }
 
     #[tokio::test]

@@ -11,10 +11,30 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tracing::warn;
+use vogeler_protocol::NodeName;
+
+/// Makes this process the one that what plugins leave behind falls to.
+///
+/// # Errors
+/// The system refuses.
+pub fn adopt() -> anyhow::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true).context("cannot reap what plugins leave behind")
+}
+
+/// Ends every plugin that still runs, with its group and with what has escaped it: the program ends.
+pub async fn end_all(node: &NodeName) {
+    let groups: Vec<Pid> = plugins().iter().copied().map(Pid::from_raw).collect();
+    for group in groups {
+        // One that has ended meanwhile needs no signal.
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    remove(&[format!("VOGELER_NODE={node}")]).await;
+}
 
 /// The plugins that run: the runtime waits for these itself. A process has one set of children,
 /// and so there is one list of them.
@@ -48,25 +68,39 @@ fn plugins() -> MutexGuard<'static, BTreeSet<i32>> {
     PLUGINS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Rounds of looking: each may bring to light what the killed ones had started.
-const ROUNDS: usize = 20;
+/// Rounds of looking: each may bring to light what the killed ones had started. A program that forks
+/// without pause and never stays is chased for about a second.
+const ROUNDS: usize = 500;
+
+/// Rounds in a row that have to find nothing: one that forks and ends while it is looked at is seen in none.
+const QUIET_ROUNDS: usize = 3;
 
 /// Kills and reaps every child of ours that carries all of `marks` (`NAME=value`) in its
 /// environment, and reaps those that have ended by themselves. A process that the kernel holds, as
 /// over a file server that is away, is left to it.
 pub(super) async fn remove(marks: &[String]) {
+    let (mut quiet, mut killed) = (0, 0);
     for _ in 0..ROUNDS {
-        reap();
-        let strays: Vec<Pid> = orphans().into_iter().filter(|pid| carries(*pid, marks)).collect();
-        if strays.is_empty() {
-            return;
+        let reaped = reap();
+        let orphans = orphans();
+        let strays: Vec<Pid> = orphans.iter().copied().filter(|pid| carries(*pid, marks)).collect();
+        // Nobody's child is here at all, as after nearly every plugin: nothing can come of nothing.
+        if orphans.is_empty() && !reaped && killed == 0 {
+            break;
         }
-        for pid in strays {
-            warn!(%pid, "a plugin left a process behind; killing it");
+        for pid in &strays {
             // It may have ended by itself meanwhile; until it is reaped its id stays its own.
-            let _ = kill(pid, Signal::SIGKILL);
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+        killed += strays.len();
+        quiet = if strays.is_empty() && !reaped { quiet + 1 } else { 0 };
+        if quiet == QUIET_ROUNDS {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    if killed > 0 {
+        warn!(killed, "a plugin left processes behind; they were killed");
     }
 }
 
@@ -76,11 +110,14 @@ fn orphans() -> Vec<Pid> {
     children().into_iter().filter(|pid| !plugins.contains(&pid.as_raw())).collect()
 }
 
-fn reap() {
-    for pid in orphans().into_iter().filter(|pid| is_zombie(*pid)) {
+/// Whether there were any that had ended.
+fn reap() -> bool {
+    let zombies: Vec<Pid> = orphans().into_iter().filter(|pid| is_zombie(*pid)).collect();
+    for pid in &zombies {
         // Somebody else may have been faster, and then there is nothing to do.
-        let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        let _ = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
     }
+    !zombies.is_empty()
 }
 
 fn is_zombie(pid: Pid) -> bool {

@@ -179,7 +179,9 @@ impl Session for AmqpSession {
     async fn close(&self) {
         // Whether the broker hears the goodbye or the socket just ends, the outcome is the same; a
         // broker that blocks the connection never hears it.
-        let _ = timeout(GOODBYE, self.0.connection.close(200, "goodbye".into())).await;
+        if self.0.connection.status().connected() {
+            let _ = timeout(GOODBYE, self.0.connection.close(200, "goodbye".into())).await;
+        }
     }
 }
 

@@ -69,7 +69,10 @@ impl Consumer for AmqpConsumer {
     async fn close(self) {
         // The channel goes before the consumer is dropped: dropping cancels it first, and a queue
         // with a single active consumer would then pass to the next one while we hold deliveries.
-        let _ = timeout(GOODBYE, self.acks.channel.close(200, "goodbye".into())).await;
+        // A channel that is gone answers nobody.
+        if self.acks.channel.status().connected() {
+            let _ = timeout(GOODBYE, self.acks.channel.close(200, "goodbye".into())).await;
+        }
     }
 }
 
