@@ -123,7 +123,9 @@ impl Canonical<'_> {
         }
         let written = self.out.split_off(begin);
         let part = |range: &std::ops::Range<usize>| &written[range.start - begin..range.end - begin];
-        members.sort_by(|(a, _), (b, _)| part(a).cmp(part(b)));
+        // Without the quotes: they would put a key behind a longer one that goes on with a space.
+        let key = |range: &std::ops::Range<usize>| part(&(range.start + 1..range.end - 1));
+        members.sort_by(|(a, _), (b, _)| key(a).cmp(key(b)));
         for (position, (_, member)) in members.iter().enumerate() {
             if position > 0 {
                 self.out.push(b',');
@@ -147,6 +149,14 @@ mod tests {
         let one = digest(r#"{"b": [1, 2, {"y":"a b","x":null}], "a": 1.50}"#);
         let other = digest("{\"a\":1.50,\n\"b\":[1,2,{\"x\":null,\"y\":\"a b\"}]}");
         assert_eq!(one, other);
+    }
+
+    #[test]
+    fn keys_are_ordered_as_other_programs_order_them() {
+        // python3 -c 'import json; print(json.dumps({"a!": 1, "a": 2, "a b": 3}, sort_keys=True, separators=(",", ":")), end="")'
+        // gives {"a":2,"a b":3,"a!":1}
+        let sorted = Digest::hash("sha256", br#"{"a":2,"a b":3,"a!":1}"#);
+        assert_eq!(digest(r#"{"a!": 1, "a": 2, "a b": 3}"#), sorted);
     }
 
     #[test]

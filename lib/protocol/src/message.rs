@@ -56,7 +56,11 @@ pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
 /// Decodes a command, hello or event.
 ///
 /// # Errors
-/// Not JSON, a field missing or of the wrong kind, an unknown version.
+/// Not a JSON object, a field missing or of the wrong kind, an unknown version.
 pub fn decode<'a, M: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<M> {
+    // serde would take the fields from an array, too, in the order in which they are declared here.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(serde::de::Error::custom("a message is a JSON object, not an array"));
+    }
     serde_json::from_slice(body)
 }

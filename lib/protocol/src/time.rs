@@ -13,7 +13,8 @@ pub struct Timestamp(jiff::Timestamp);
 impl Timestamp {
     /// Milliseconds since 1970; what lies outside of the years −9999 to 9999 is cut to them.
     pub fn from_millisecond(millis: i64) -> Self {
-        Self(jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
+        let nearest = if millis < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        Self(jiff::Timestamp::from_millisecond(millis).unwrap_or(nearest))
     }
 
     /// Milliseconds since 1970.

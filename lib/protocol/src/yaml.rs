@@ -79,7 +79,7 @@ pub(crate) fn to_json(text: &str) -> Result<Option<String>, BadYaml> {
             Event::DocumentStart(..) if documents > 0 => return Err(BadYaml::SecondDocument { line: writer.line }),
             Event::DocumentStart(..) => documents += 1,
             // The parser stands a null in for a document with nothing in it.
-            Event::Scalar(..) if writer.open.is_empty() && span.start == span.end => {}
+            Event::Scalar(_, _, _, None) if writer.open.is_empty() && span.start == span.end => {}
             Event::Scalar(value, style, anchor, tag) => writer.scalar(&value, style, anchor, tag.as_deref())?,
             Event::SequenceStart(_, anchor, _) => writer.open(Kind::Sequence, anchor)?,
             Event::MappingStart(_, anchor, _) => writer.open(Kind::Mapping, anchor)?,
@@ -155,8 +155,9 @@ impl Writer {
             return Err(BadYaml::NotFinite { line: self.line, text: value.to_owned() });
         }
         for (prefix, radix) in [("0x", 16), ("0o", 8)] {
-            if let Some(number) = value.strip_prefix(prefix).and_then(|digits| u128::from_str_radix(digits, radix).ok())
-            {
+            // The standard library would take a sign after the prefix, too.
+            let digits = value.strip_prefix(prefix).filter(|digits| digits.starts_with(|first: char| first != '+'));
+            if let Some(number) = digits.and_then(|digits| u128::from_str_radix(digits, radix).ok()) {
                 return Ok(Scalar::Json(number.to_string().into()));
             }
         }

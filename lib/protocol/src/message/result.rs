@@ -184,8 +184,12 @@ impl CommandResult {
     /// # Errors
     /// The alias stands for the key, and a reserved field is no key.
     pub fn bare(node: NodeName, command: Alias, payload: Payload) -> Result<Self, NameError> {
-        Ok(Self {
-            key: command.as_str().parse()?,
+        Ok(Self::under(command.as_str().parse()?, node, command, payload))
+    }
+
+    fn under(key: Key, node: NodeName, command: Alias, payload: Payload) -> Self {
+        Self {
+            key,
             node,
             command,
             payload,
@@ -200,7 +204,7 @@ impl CommandResult {
             duration_ms: None,
             exit: None,
             digest: None,
-        })
+        }
     }
 
     /// Every run that this result answers.
@@ -243,7 +247,7 @@ impl CommandResult {
     /// # Errors
     /// Anything that could never be stored; see [`BadResult`].
     pub fn decode(body: &[u8]) -> Result<Self, BadResult> {
-        let wire: Wire = serde_json::from_slice(body)?;
+        let wire: Wire = super::decode(body)?;
         let payload = match (wire.outcome, wire.data, wire.output, wire.error) {
             (Outcome::Ok, Some(data), None, None) => Payload::Data(Data::from_raw(data)?),
             (Outcome::Ok, None, Some(output), None) => Payload::Output(output),
@@ -289,10 +293,8 @@ impl CommandResult {
             "error" => Payload::Failure(Failure { kind: FailureKind::Exit, message: output, stderr: String::new() }),
             other => return Err(BadResult::Outcome(other.to_owned())),
         };
-        let mut result = Self::bare(node, command, payload)?;
-        if let Some(key) = headers.key {
-            result.key = key.parse()?;
-        }
+        let key = headers.key.unwrap_or(command.as_str()).parse()?;
+        let mut result = Self::under(key, node, command, payload);
         result.format = Some(headers.format.map_or(Ok(Format::String), str::parse)?);
         Ok(result)
     }
