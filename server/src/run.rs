@@ -24,6 +24,7 @@ use crate::config::ServerSection;
 use crate::health::Health;
 use crate::intake::{Incoming, Intake};
 use crate::metrics::Metrics;
+use crate::prefetch::{self, Sizes};
 use crate::records::Records;
 use crate::settle::Settler;
 use crate::setup;
@@ -31,15 +32,6 @@ use crate::worker::{GivenUp, Worker};
 
 /// After so long without the database the deliveries go back to the broker.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// The prefetch to begin with: at 6 MiB a message, the most that there can be, 192 MiB.
-const FIRST_PREFETCH: u16 = 32;
-
-/// The least that is useful: a batch of large results for each worker.
-const LEAST_PREFETCH: u16 = 8;
-
-/// A delivery is held as the body, as the data cut out of it and as part of the next request.
-const COPIES: usize = 3;
 
 /// A connection that lasted so long was a good one.
 const STEADY: Duration = Duration::from_secs(60);
@@ -105,7 +97,7 @@ enum End {
 
 async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &CancellationToken) -> anyhow::Result<()> {
     let health = &parts.health;
-    let mut prefetch = FIRST_PREFETCH.min(parts.config.prefetch);
+    let mut prefetch = prefetch::FIRST.min(parts.config.prefetch);
     let mut backoff = Backoff::new(parts.random.clone(), Duration::from_millis(500), Duration::from_secs(30));
     while !stopping.is_cancelled() {
         let Some(()) = stopping.run_until_cancelled(wait_for_store(parts)).await else { return Ok(()) };
@@ -388,66 +380,4 @@ fn lane_of(incoming: &Incoming, lanes: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     incoming.node.hash(&mut hasher);
     usize::try_from(hasher.finish() % lanes.max(1) as u64).unwrap_or(0)
-}
-
-/// Watches how large deliveries are, and which prefetch keeps them within the bytes to hold.
-struct Sizes {
-    held_bytes: usize,
-    most: u16,
-    now: u16,
-    taken: usize,
-    mean: usize,
-}
-
-impl Sizes {
-    fn new(config: &ServerSection, now: u16) -> Self {
-        Self { held_bytes: config.held_bytes, most: config.prefetch, now, taken: 0, mean: 0 }
-    }
-
-    fn note(&mut self, bytes: usize) {
-        self.taken += 1;
-        let weight = self.taken.min(32);
-        self.mean = (self.mean * (weight - 1) + bytes) / weight;
-    }
-
-    /// The prefetch to go on with, where the one in force does not fit. To change it costs every
-    /// delivery in the buffer one count. So it shrinks when more is held than should be, and grows
-    /// when it was exhausted and far more would fit.
-    fn resize(&self, held: usize) -> Option<u16> {
-        let fits = self.held_bytes / (self.mean.max(1) * COPIES);
-        let fits = u16::try_from(fits).unwrap_or(u16::MAX).clamp(LEAST_PREFETCH.min(self.most), self.most);
-        let grows = fits / 4 >= self.now && self.taken >= usize::from(self.now);
-        let shrinks = held.saturating_mul(COPIES) > self.held_bytes.saturating_mul(2) && fits <= self.now / 2;
-        (grows || shrinks).then_some(fits)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefetch_follows_the_size_of_deliveries() {
-        let config = ServerSection::default();
-        let mut small = Sizes::new(&config, 32);
-        let resized = (0..100).find_map(|_| {
-            small.note(2000);
-            small.resize(2000)
-        });
-        assert_eq!((resized, small.taken), (Some(2000), 32), "grows once the first 32 were taken");
-        let mut mixed = Sizes::new(&config, 2000);
-        let one_large = (0..5000).find_map(|number| {
-            mixed.note(if number % 200 == 0 { 4 << 20 } else { 2000 });
-            mixed.resize(5 << 20)
-        });
-        assert_eq!(one_large, None, "one large delivery among small ones is no reason");
-        let mut large = Sizes::new(&config, 2000);
-        let mut held = 0;
-        let resized = (0..2000).find_map(|_| {
-            large.note(4 << 20);
-            held += 4 << 20;
-            large.resize(held)
-        });
-        assert_eq!((resized, large.taken), (Some(8), 11), "shrinks when too much is held");
-    }
 }

@@ -1,0 +1,77 @@
+//! How many deliveries are held at once, by how large they are.
+
+use crate::config::ServerSection;
+
+/// The prefetch to begin with: at 6 MiB a message, the most that there can be, 192 MiB.
+pub const FIRST: u16 = 32;
+
+/// The least that is useful: a batch of large results for each worker.
+const LEAST: u16 = 8;
+
+/// A delivery is held as the body, as the data cut out of it and as part of the next request.
+const COPIES: usize = 3;
+
+/// Watches how large deliveries are, and which prefetch keeps them within the bytes to hold.
+#[derive(Debug)]
+pub struct Sizes {
+    held_bytes: usize,
+    most: u16,
+    now: u16,
+    taken: usize,
+    mean: usize,
+}
+
+impl Sizes {
+    /// With the prefetch in force.
+    pub fn new(config: &ServerSection, now: u16) -> Self {
+        Self { held_bytes: config.held_bytes, most: config.prefetch, now, taken: 0, mean: 0 }
+    }
+
+    /// A delivery of so many bytes was taken.
+    pub fn note(&mut self, bytes: usize) {
+        self.taken += 1;
+        let weight = self.taken.min(32);
+        self.mean = (self.mean * (weight - 1) + bytes) / weight;
+    }
+
+    /// The prefetch to go on with, where the one in force does not fit. To change it costs every
+    /// delivery in the buffer one count. So it shrinks when more is held than should be, and grows
+    /// when it was exhausted and far more would fit.
+    pub fn resize(&self, held: usize) -> Option<u16> {
+        let fits = self.held_bytes / (self.mean.max(1) * COPIES);
+        let fits = u16::try_from(fits).unwrap_or(u16::MAX).clamp(LEAST.min(self.most), self.most);
+        let grows = fits / 4 >= self.now && self.taken >= usize::from(self.now);
+        let shrinks = held.saturating_mul(COPIES) > self.held_bytes.saturating_mul(2) && fits <= self.now / 2;
+        (grows || shrinks).then_some(fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefetch_follows_the_size_of_deliveries() {
+        let config = ServerSection::default();
+        let mut small = Sizes::new(&config, 32);
+        let resized = (0..100).find_map(|_| {
+            small.note(2000);
+            small.resize(2000)
+        });
+        assert_eq!((resized, small.taken), (Some(2000), 32), "grows once the first 32 were taken");
+        let mut mixed = Sizes::new(&config, 2000);
+        let one_large = (0..5000).find_map(|number| {
+            mixed.note(if number % 200 == 0 { 4 << 20 } else { 2000 });
+            mixed.resize(5 << 20)
+        });
+        assert_eq!(one_large, None, "one large delivery among small ones is no reason");
+        let mut large = Sizes::new(&config, 2000);
+        let mut held = 0;
+        let resized = (0..2000).find_map(|_| {
+            large.note(4 << 20);
+            held += 4 << 20;
+            large.resize(held)
+        });
+        assert_eq!((resized, large.taken), (Some(8), 11), "shrinks when too much is held");
+    }
+}
