@@ -48,7 +48,7 @@ pub struct Flags {
     #[command(flatten)]
     pub store: StoreFlags,
 
-    /// Answer /healthz and /metrics on that address, as 127.0.0.1:9187 [default: on none]
+    /// Answer /healthz and /metrics on ADDRESS, as 127.0.0.1:9187 [default: on none]
     ///
     /// For monitoring; there is no login and no TLS, so it should be an address of this machine. Only for `run`.
     #[arg(long, value_name = "ADDRESS", global = true)]

@@ -21,6 +21,8 @@ use vogeler_messaging::{Message, Properties, Publish, Session, Topology};
 use vogeler_protocol::message::{self, CommandResult, Payload};
 use vogeler_protocol::{Clock, Data, NodeName, Random};
 use vogeler_server::config::ServerSection;
+use vogeler_server::health::Health;
+use vogeler_server::metrics::Metrics;
 use vogeler_server::run::{Parts, run};
 use vogeler_store::{Row, Store};
 use vogeler_tests::Site;
@@ -103,6 +105,8 @@ async fn ingest(site: &Site) -> (f64, u64) {
         store: store.clone(),
         topology: Topology::default(),
         config: ServerSection::default(),
+        health: Health::new(Clock::system()),
+        metrics: Metrics::default(),
         clock: Clock::system(),
         random: Random::from_system(),
     };

@@ -40,7 +40,15 @@ impl Site {
     /// # Panics
     /// A service is missing, or the set-up fails.
     pub async fn start(name: &str) -> Self {
-        let site = Self::bare(name).await;
+        Self::start_on(Services::find(), name).await
+    }
+
+    /// The same on services of the test's own.
+    ///
+    /// # Panics
+    /// A service is missing, or the set-up fails.
+    pub async fn start_on(services: Services, name: &str) -> Self {
+        let site = Self::bare_on(services, name).await;
         site.setup().await.expect(0);
         site
     }
@@ -50,7 +58,10 @@ impl Site {
     /// # Panics
     /// A service is missing.
     pub async fn bare(name: &str) -> Self {
-        let services = Services::find();
+        Self::bare_on(Services::find(), name).await
+    }
+
+    async fn bare_on(services: Services, name: &str) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let vhost = format!("test-{name}-{}", &id[..12]);
         let user = services.amqp.username().to_owned();
@@ -192,16 +203,42 @@ impl Site {
 
     /// Asserts that every result is settled: nothing waits, nothing is unacknowledged, no dead letter.
     pub async fn expect_settled(&self) {
-        for queue in ["master.in.0", "vogeler.dead"] {
-            eventually(async || {
-                let path = format!("/api/queues/{}/{queue}", self.vhost);
-                let status = self.services.manage(Method::GET, &path, None).await?;
-                let left = status["messages"].as_u64().unwrap_or(u64::MAX);
-                anyhow::ensure!(left == 0, "{left} messages are left in {queue}");
-                anyhow::Ok(())
-            })
-            .await;
-        }
+        self.expect_nothing_waits().await;
+        self.expect_empty("vogeler.dead").await;
+    }
+
+    /// Asserts that no result waits and none is unacknowledged; there may be dead letters.
+    pub async fn expect_nothing_waits(&self) {
+        self.expect_empty("master.in.0").await;
+    }
+
+    async fn expect_empty(&self, queue: &str) {
+        eventually(async || {
+            let left = self.messages(queue).await?;
+            anyhow::ensure!(left == 0, "{left} messages are left in {queue}");
+            anyhow::Ok(())
+        })
+        .await;
+    }
+
+    /// How many messages a queue has, those that are with a consumer counted.
+    ///
+    /// # Errors
+    /// There is no such queue, or it has not told its numbers yet.
+    pub async fn messages(&self, queue: &str) -> anyhow::Result<u64> {
+        let status = self.services.manage(Method::GET, &format!("/api/queues/{}/{queue}", self.vhost), None).await?;
+        status["messages"].as_u64().with_context(|| format!("the number of messages in {queue}"))
+    }
+
+    /// The dead letters, in the words of the management API; they stay where they are.
+    ///
+    /// # Errors
+    /// The broker is not reached.
+    pub async fn dead_letters(&self) -> anyhow::Result<Vec<Value>> {
+        let path = format!("/api/queues/{}/vogeler.dead/get", self.vhost);
+        let all = json!({ "count": 100_000, "ackmode": "ack_requeue_true", "encoding": "auto" });
+        let letters = self.services.manage(Method::POST, &path, Some(all)).await?;
+        letters.as_array().cloned().context("dead letters")
     }
 }
 
