@@ -60,6 +60,33 @@ suite:
 	echo "$$met of the tests ran against $${VOGELER_TEST_VERSIONS:-services whose versions nobody told}"; \
 	exit $$outcome
 
+.PHONY: torture
+torture: ## every fault at its full volume, with a table of what was lost (nothing); wants a CouchDB, and half an hour
+	@[ -n "$${VOGELER_TEST_COUCHDB_URL:-}" ] || { echo "make torture wants a real CouchDB; the stand-in of make test is too small: VOGELER_TEST_COUCHDB_URL=http://login:password@host:port make torture" >&2; exit 1; }
+	tests/services.sh install
+	tests/services.sh with $(RUN) $(SELF) torture-suite
+
+# The fault stories by their files; what they hold is the same as in `make test`, at other volumes.
+FAULTS := broker database dead delivery gauntlet killed poison volume
+TABLE := $(TARGET)/services/torture.tsv
+
+.PHONY: torture-suite
+torture-suite:
+	@cargo nextest --version >/dev/null 2>&1 || { echo "make torture needs cargo-nextest; to get it: cargo install cargo-nextest --locked" >&2; exit 1; }
+	cargo build --workspace --locked
+	@rm -f $(TABLE); outcome=0; \
+	VOGELER_TORTURE_TABLE=$(abspath $(TABLE)) cargo nextest run -p vogeler-tests $(FAULTS:%=--test %) \
+		--run-ignored all --no-fail-fast $(TEST_ARGS) || outcome=1; \
+	awk -F '\t' 'BEGIN { printf "\n%-62s %5s %8s %8s %6s %5s\n", "fault", "times", "sent", "stored", "dead", "lost" } \
+		{ printf "%-62s %5d %8d %8d %6d %5d\n", $$1, $$2, $$3, $$4, $$5, $$6; lost += $$6 } \
+		END { printf "\n%d faults, %d results lost, against $(or $(VOGELER_TEST_VERSIONS),services whose versions nobody told)\n", NR, lost }' \
+		<(sort $(TABLE)); \
+	exit $$outcome
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for a minute (FUZZ_SECONDS), or those of FUZZ_TARGETS; needs nightly Rust and cargo-fuzz
+	tests/fuzz/run.sh $(FUZZ_TARGETS)
+
 .PHONY: clean-services
 clean-services: ## stop what a killed test run left, and remove its files and downloads
 	tests/services.sh stop $(RUN)
@@ -70,6 +97,7 @@ clean-services: ## stop what a killed test run left, and remove its files and do
 .PHONY: check
 check: check-tools ## formatting, lints, documentation, licences, shell scripts
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace
 	cargo deny check bans licenses sources
