@@ -39,7 +39,9 @@ pub enum BadData {
         at: usize,
     },
     /// An integer that is too long.
-    #[error("an integer of {digits} digits at byte {at}; at most {MAX_INTEGER_DIGITS} can be stored")]
+    #[error(
+        "an integer, or the whole part of a number, of {digits} digits at byte {at}; at most {MAX_INTEGER_DIGITS} can be stored"
+    )]
     LongInteger {
         /// How many digits it has.
         digits: usize,
@@ -178,11 +180,11 @@ impl Scan<'_> {
             if !parsed.is_some_and(f64::is_finite) {
                 return Err(BadData::NotFinite { at });
             }
-        } else {
-            let digits = number.iter().filter(|b| b.is_ascii_digit()).count();
-            if digits > MAX_INTEGER_DIGITS {
-                return Err(BadData::LongInteger { digits, at });
-            }
+        }
+        // Of any number: CouchDB refuses a whole batch for 309 digits before an exponent, too.
+        let digits = number.iter().skip_while(|b| **b == b'-').take_while(|b| b.is_ascii_digit()).count();
+        if digits > MAX_INTEGER_DIGITS {
+            return Err(BadData::LongInteger { digits, at });
         }
         Ok(())
     }
@@ -219,6 +221,8 @@ mod tests {
         assert!(matches!(Data::parse(r#""\ud800\ud800""#), Err(BadData::Surrogate { .. })));
         assert!(matches!(Data::parse("[1e400]"), Err(BadData::NotFinite { at: 1 })));
         assert!(matches!(Data::parse(&"9".repeat(301)), Err(BadData::LongInteger { digits: 301, at: 0 })));
+        let exponent = format!("{}e-300", "9".repeat(309));
+        assert!(matches!(Data::parse(&exponent), Err(BadData::LongInteger { digits: 309, at: 0 })));
         for text in ["", "{", "1 2", "NaN", "{'a':1}"] {
             assert!(matches!(Data::parse(text), Err(BadData::Syntax(_))), "{text}");
         }

@@ -234,12 +234,8 @@ impl<'t> Reader<'t> {
             }
         }
         let number = self.text.get(begin..self.at)?;
-        let storable = if fraction || exponent {
-            number.parse::<f64>().is_ok_and(f64::is_finite)
-        } else {
-            whole <= MAX_INTEGER_DIGITS
-        };
-        storable.then_some(number)
+        let finite = !(fraction || exponent) || number.parse::<f64>().is_ok_and(f64::is_finite);
+        (finite && whole <= MAX_INTEGER_DIGITS).then_some(number)
     }
 
     fn word(&mut self) -> Option<&'t str> {

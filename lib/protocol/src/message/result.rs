@@ -8,6 +8,9 @@ use crate::format::{BadOutput, UnknownFormat};
 use crate::names::NameError;
 use crate::{Alias, Data, Digest, Format, Key, NodeName, RunId, Timestamp};
 
+/// Commands that can wait for a node (its queue holds no more), and so be answered by one execution.
+const MOST_RUNS: usize = 1000;
+
 /// What came of one execution of a plugin, good or bad.
 #[derive(Debug, Clone)]
 pub struct CommandResult {
@@ -119,6 +122,9 @@ pub enum BadResult {
     /// A format that there is not.
     #[error(transparent)]
     Format(#[from] UnknownFormat),
+    /// More runs than one execution can have answered.
+    #[error("a result of {0} runs; one execution answers at most {MOST_RUNS}")]
+    TooManyRuns(usize),
     /// A version that this program does not speak.
     #[error("message version {0:?} is unknown; this program speaks version 1")]
     Version(String),
@@ -257,6 +263,9 @@ impl CommandResult {
                 return Err(BadResult::Payload { outcome: "error", needs: "an error and no data" });
             }
         };
+        if wire.also_runs.len() > MOST_RUNS {
+            return Err(BadResult::TooManyRuns(wire.also_runs.len()));
+        }
         let key = wire.key.map_or_else(|| wire.command.as_str().parse(), Ok)?;
         Ok(Self {
             node: wire.node,

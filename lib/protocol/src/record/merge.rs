@@ -172,7 +172,8 @@ impl Record {
         let order = Order { machine_id: hello.machine_id.clone(), epoch: Some(hello.epoch), seq: Some(hello.seq) };
         let standing: Option<Order> = read(self.client.as_deref());
         if hello.contends {
-            return self.note_clash(hello, standing.and_then(|standing| standing.machine_id), now);
+            let other = standing.as_ref().and_then(|standing| standing.machine_id.as_deref());
+            return self.note_clash(hello, other, now);
         }
         match standing.and_then(|standing| order.compare(&standing)) {
             Some(Ordering::Less) => return Change::Superseded,
@@ -201,9 +202,8 @@ impl Record {
     }
 
     /// Two machines say that they are this node. Whoever has the queue keeps the record; the other is named in it.
-    fn note_clash(&mut self, hello: &Hello, standing: Option<String>, now: Timestamp) -> Change {
-        let Some(machine_id) = hello.machine_id.clone().filter(|other| standing.as_ref().is_some_and(|id| id != other))
-        else {
+    fn note_clash(&mut self, hello: &Hello, standing: Option<&str>, now: Timestamp) -> Change {
+        let Some(machine_id) = hello.machine_id.clone().filter(|other| standing.is_some_and(|id| id != other)) else {
             // The same machine: its own connection that died and still held the queue.
             return Change::Held;
         };
@@ -238,8 +238,14 @@ const CLASH: &str = "clash";
 fn against(arrival: &Arrival, order: &Order, standing: &Standing) -> Ordering {
     order.compare(&standing.order).unwrap_or_else(|| match arrival.sent_at {
         // It may have been merged before, and something else since. What stands may itself have
-        // waited long for a server, so that its own sending counts where it is known.
-        Some(sent) if arrival.again && standing.sent_at.unwrap_or(standing.received_at) > sent => Ordering::Less,
+        // waited long for a server, so that its own sending counts where it is known; but nothing was
+        // sent after it was received, whatever the clock of its producer says.
+        Some(sent)
+            if arrival.again
+                && standing.sent_at.map_or(standing.received_at, |at| at.min(standing.received_at)) > sent =>
+        {
+            Ordering::Less
+        }
         _ => Ordering::Greater,
     })
 }
