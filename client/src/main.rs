@@ -8,7 +8,7 @@ use vogeler_client::cli::{Action, Cli, Flags, Loaded};
 use vogeler_client::plugin::registry::Registry;
 use vogeler_client::run::Agent;
 use vogeler_client::{check, identity, memory, show};
-use vogeler_messaging::amqp::Frames;
+use vogeler_messaging::amqp::{Frames, deepen_stacks};
 use vogeler_messaging::topology::slot_key;
 use vogeler_process::signals::{ReloadSignal, StopSignals};
 use vogeler_process::{exit, logging, print_findings, supervisor};
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     memory::give_back_promptly();
+    deepen_stacks(Frames::Small);
     let loaded = cli.flags.load()?;
     logging::start(loaded.client.loglevel);
     for notice in loaded.settings.notices() {
@@ -65,7 +66,7 @@ async fn act(action: Action, oneshot: bool, flags: &Flags, loaded: Loaded) -> an
                 }
                 (read_plugins(), groups.clone())
             };
-            supervisor::guard(agent.run(async move { stop.recv().await }, reload)).await?;
+            supervisor::guard(Box::pin(agent.run(async move { stop.recv().await }, reload))).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

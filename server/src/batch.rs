@@ -42,7 +42,7 @@ impl Batches {
             Some(left) => left,
             None => self.incoming.recv().await?,
         };
-        let mut bytes = first.parcel.size();
+        let mut bytes = first.parcel.weight;
         let mut batch = vec![first];
         if batch[0].parcel.count >= SUSPICIOUS {
             return Some(batch);
@@ -50,7 +50,7 @@ impl Batches {
         let deadline = Instant::now() + self.limits.linger;
         while batch.len() < self.limits.rows {
             let Ok(Some(next)) = timeout_at(deadline, self.incoming.recv()).await else { break };
-            bytes += next.parcel.size();
+            bytes += next.parcel.weight;
             if bytes > self.limits.bytes || next.parcel.count >= SUSPICIOUS {
                 self.left = Some(next);
                 break;
@@ -78,7 +78,8 @@ mod tests {
             exchange: String::new(),
             routing_key: String::new(),
             count,
-            message: Message { body: vec![0; bytes], ..Message::default() },
+            message: Message::default(),
+            weight: bytes,
         };
         Incoming { node: hello.node.clone(), content: Content::Hello(Box::new(hello)), parcel }
     }

@@ -128,6 +128,13 @@ pub enum Dead {
         /// Which
         #[command(flatten)]
         choice: Chosen,
+
+        /// Drop, unseen, the first that cannot be read
+        ///
+        /// A message whose properties are no text ends the connection of whoever reads it, and hides those behind it.
+        /// RabbitMQ's management interface can show it before.
+        #[arg(long, conflicts_with_all = ["ids", "node", "reason"])]
+        unreadable: bool,
     },
 }
 

@@ -1,7 +1,8 @@
 //! What an operator does with the dead letters: look, send back, throw away.
 //!
 //! Start at [`DeadLetters`]. Nothing leaves the queue before it is elsewhere: a replay acknowledges
-//! after the confirm, and what is only looked at returns to its place when the channel closes.
+//! after the confirm, and what is only looked at returns when the channel closes. Not always to its place:
+//! RabbitMQ puts what is returned alone behind what was returned before. Order means nothing here.
 
 mod act;
 mod words;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use tokio::time::{Instant, timeout};
 use vogeler_messaging::{
-    Acks, ConsumeOptions, Consumer, Delivery, Message, Publish, PublishError, QueueStatus, Session, Topology,
+    Acks, Broker, ConsumeOptions, Consumer, Delivery, Message, Publish, PublishError, QueueStatus, Session, Topology,
 };
 
 use crate::letter::{self, Letter};
@@ -31,14 +32,23 @@ const BUSY: Duration = Duration::from_secs(3);
 /// The least that is taken as the beginning of an id.
 const SHORTEST_PREFIX: usize = 4;
 
-/// The queue of dead letters, on one connection.
-pub struct DeadLetters<'a, S> {
-    /// The connection.
-    pub session: &'a S,
+/// The queue of dead letters of a broker.
+pub struct DeadLetters<'a, B> {
+    /// The broker.
+    pub broker: &'a B,
     /// Names of exchanges and queues.
     pub topology: &'a Topology,
-    /// The login of the connection.
-    pub login: String,
+}
+
+/// The letters, as far as they can be read.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The oldest first, copies of one message folded into one.
+    pub letters: Vec<Letter>,
+    /// How many deliveries they are.
+    pub deliveries: u32,
+    /// Why there are more that cannot be listed.
+    pub cut: Option<String>,
 }
 
 /// Which letters are meant; every condition that is given has to hold.
@@ -69,27 +79,38 @@ pub enum Fate {
     Dropped,
 }
 
-impl<S: Session> DeadLetters<'_, S> {
-    /// Every letter, in the order of their coming, copies of one message folded into one.
+impl<B: Broker> DeadLetters<'_, B> {
+    /// Every letter, up to one that cannot be read: whoever is handed that by the broker loses the
+    /// connection over it.
     ///
     /// # Errors
-    /// There is no such queue, somebody else is at it, or the connection is lost.
-    pub async fn list(&self) -> anyhow::Result<Vec<Letter>> {
-        let mut letters: Vec<Letter> = Vec::new();
+    /// There is no such queue, somebody else is at it, or there is no connection.
+    pub async fn list(&self) -> anyhow::Result<Listing> {
+        let mut listing = Listing::default();
         let mut known: HashMap<String, usize> = HashMap::new();
-        let mut visit = Visit::begin(self).await?;
-        while let Some(delivery) = visit.next().await? {
+        let mut visit = Visit::begin(self, None).await?;
+        loop {
+            let delivery = match visit.next().await {
+                Ok(Some(delivery)) => delivery,
+                Ok(None) => break,
+                Err(reason) => {
+                    listing.cut = Some(format!("{reason:#}"));
+                    break;
+                }
+            };
+            listing.deliveries += 1;
             let letter = Letter::read(&delivery);
             match known.get(&letter.id) {
-                Some(position) => letters[*position].copies += 1,
+                Some(position) => listing.letters[*position].copies += 1,
                 None => {
-                    known.insert(letter.id.clone(), letters.len());
-                    letters.push(letter);
+                    known.insert(letter.id.clone(), listing.letters.len());
+                    listing.letters.push(letter);
                 }
             }
         }
         visit.end().await;
-        Ok(letters)
+        listing.letters.sort_by_key(|letter| letter.at);
+        Ok(listing)
     }
 
     /// One letter with its message.
@@ -97,12 +118,13 @@ impl<S: Session> DeadLetters<'_, S> {
     /// # Errors
     /// As [`DeadLetters::list`]; or no letter, or several, have an id that begins so.
     pub async fn show(&self, id: &str) -> anyhow::Result<(Letter, Message)> {
-        let ids = self.whole_ids(&[id.to_owned()]).await?;
-        let mut visit = Visit::begin(self).await?;
+        let listing = self.list().await?;
+        let id = whole_id(id, &listing)?;
+        let mut visit = Visit::begin(self, Some(listing.deliveries)).await?;
         let mut found = None;
         while let Some(delivery) = visit.next().await? {
             let letter = Letter::read(&delivery);
-            if ids.contains(&letter.id) {
+            if letter.id == id {
                 found = Some((letter, delivery.message));
                 break;
             }
@@ -135,10 +157,11 @@ impl<S: Session> DeadLetters<'_, S> {
         fate: Fate,
         mut done: impl FnMut(&Letter),
     ) -> anyhow::Result<Vec<(Letter, String)>> {
-        choice.ids = self.whole_ids(&choice.ids).await?;
+        let listing = self.list().await?;
+        choice.ids = choice.ids.iter().map(|id| whole_id(id, &listing)).collect::<anyhow::Result<_>>()?;
         let mut stayed = Vec::new();
         let mut dealt_with: HashMap<String, bool> = HashMap::new();
-        let mut visit = Visit::begin(self).await?;
+        let mut visit = Visit::begin(self, Some(listing.deliveries)).await?;
         while let Some(delivery) = visit.next().await? {
             let letter = Letter::read(&delivery);
             if !choice.means(&letter) {
@@ -149,7 +172,7 @@ impl<S: Session> DeadLetters<'_, S> {
             let gone = match (dealt_with.get(&letter.id), fate) {
                 (Some(gone), _) => *gone,
                 (None, Fate::Dropped) => true,
-                (None, Fate::Replayed) => match self.send_back(&letter, delivery.message).await? {
+                (None, Fate::Replayed) => match self.send_back(&visit.session, &letter, delivery.message).await? {
                     Ok(()) => true,
                     Err(reason) => {
                         stayed.push((letter.clone(), reason));
@@ -169,12 +192,17 @@ impl<S: Session> DeadLetters<'_, S> {
     }
 
     /// Publishes it and waits for the confirm; the inner error is the broker's word on this letter alone.
-    async fn send_back(&self, letter: &Letter, message: Message) -> anyhow::Result<Result<(), String>> {
+    async fn send_back(
+        &self,
+        session: &B::Session,
+        letter: &Letter,
+        message: Message,
+    ) -> anyhow::Result<Result<(), String>> {
         let key = letter.way_back();
-        let message = letter::revive(message, &self.login);
+        let message = letter::revive(message, &self.broker.login());
         let publish = Publish { exchange: &self.topology.master, routing_key: &key, mandatory: true, message };
-        let Ok(published) = timeout(CONFIRM, self.session.publish(publish)).await else {
-            let why = self.session.blocked().unwrap_or_else(|| "no confirm".to_owned());
+        let Ok(published) = timeout(CONFIRM, session.publish(publish)).await else {
+            let why = session.blocked().unwrap_or_else(|| "no confirm".to_owned());
             bail!("the broker does not take messages ({why}); what was not replayed yet is still there");
         };
         match published {
@@ -186,17 +214,38 @@ impl<S: Session> DeadLetters<'_, S> {
         }
     }
 
-    /// The ids that begin so.
-    async fn whole_ids(&self, beginnings: &[String]) -> anyhow::Result<Vec<String>> {
-        if beginnings.is_empty() {
-            return Ok(Vec::new());
+    /// Throws away, unseen, the first letter that cannot be read; how many can be read before it. None
+    /// where all can.
+    ///
+    /// Those before it are held meanwhile, so that it stands at the head of what the broker has to give; and it is
+    /// taken in the one way in which the broker does not wait for it to be understood.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::list`].
+    pub async fn discard_unreadable(&self) -> anyhow::Result<Option<u32>> {
+        let listing = self.list().await?;
+        if listing.cut.is_none() {
+            return Ok(None);
         }
-        let letters = self.list().await?;
-        beginnings.iter().map(|beginning| whole_id(beginning, &letters)).collect()
+        let before = match listing.deliveries {
+            0 => None,
+            deliveries => {
+                let mut visit = Visit::begin(self, Some(deliveries)).await?;
+                while visit.next().await?.is_some() {}
+                Some(visit)
+            }
+        };
+        let session = self.broker.connect().await?;
+        session.discard_head(&self.topology.dead_queue().name).await.context("the letter could not be taken away")?;
+        if let Some(visit) = before {
+            visit.end().await;
+        }
+        Ok(Some(listing.deliveries))
     }
 }
 
-fn whole_id(beginning: &str, letters: &[Letter]) -> anyhow::Result<String> {
+fn whole_id(beginning: &str, listing: &Listing) -> anyhow::Result<String> {
+    let letters = &listing.letters;
     if let Some(letter) = letters.iter().find(|letter| letter.id == beginning) {
         return Ok(letter.id.clone());
     }
@@ -217,27 +266,38 @@ async fn look<S: Session>(session: &S, queue: &str) -> anyhow::Result<QueueStatu
     status.with_context(|| format!("there is no queue {queue:?}; run vogeler-server setup"))
 }
 
-/// One walk along the queue, from its head to what was its end when it began.
+/// One walk along the queue, from its head to what was its end when it began, or to a limit.
 ///
-/// Everything is handed over unsettled, bodies included, as fast as it is read.
+/// Everything is handed over unsettled, bodies included, as fast as it is read, on a connection that
+/// does nothing else: a letter that cannot be read ends it.
 struct Visit<S: Session> {
+    /// For questions, and for what is sent back.
+    session: S,
+    consuming: S,
     consumer: S::Consumer,
     left: u32,
 }
 
 impl<S: Session> Visit<S> {
-    async fn begin(letters: &DeadLetters<'_, S>) -> anyhow::Result<Self> {
-        let (session, queue) = (letters.session, letters.topology.dead_queue().name);
+    /// Beyond `most` the broker hands out nothing: what stands there may be unreadable.
+    async fn begin<B: Broker<Session = S>>(letters: &DeadLetters<'_, B>, most: Option<u32>) -> anyhow::Result<Self> {
+        let (session, queue) = (letters.broker.connect().await?, letters.topology.dead_queue().name);
         let deadline = Instant::now() + BUSY;
         loop {
-            let status = look(session, &queue).await?;
+            let status = look(&session, &queue).await?;
             if status.consumers == 0 {
-                let options = ConsumeOptions { prefetch: 0, exclusive: false };
-                let consumer = session.consume(&queue, options).await.context("cannot read the dead letters")?;
-                if look(session, &queue).await?.consumers <= 1 {
-                    return Ok(Self { consumer, left: status.messages });
+                let consuming = letters.broker.connect().await?;
+                // More than a prefetch can say is no limit, which is 0.
+                let prefetch = most.map_or(0, |most| u16::try_from(most).unwrap_or(0));
+                let options = ConsumeOptions { prefetch, exclusive: false };
+                let consumer = consuming.consume(&queue, options).await.context("cannot read the dead letters")?;
+                let left = most.map_or(status.messages, |most| most.min(status.messages));
+                let alone = look(&session, &queue).await?.consumers <= 1;
+                let visit = Self { session: session.clone(), consuming, consumer, left };
+                if alone {
+                    return Ok(visit);
                 }
-                consumer.close().await;
+                visit.let_go().await;
             }
             ensure!(
                 Instant::now() < deadline,
@@ -252,7 +312,7 @@ impl<S: Session> Visit<S> {
         self.left = left;
         match timeout(NEXT, self.consumer.next()).await {
             Ok(Some(delivery)) => Ok(Some(delivery)),
-            Ok(None) => bail!("the connection to the broker was lost; no letter is lost by that"),
+            Ok(None) => bail!("the connection was lost over it: {}", self.consuming.closed().await),
             Err(_) => bail!("the broker hands over no more letters, though {} are said to be left", left + 1),
         }
     }
@@ -261,9 +321,16 @@ impl<S: Session> Visit<S> {
         self.consumer.acks().ack(&[tag]).await.context("a letter was dealt with and could not be taken away")
     }
 
-    /// What was not taken away returns to its place.
-    async fn end(self) {
+    /// What was not taken away returns.
+    async fn let_go(self) {
         self.consumer.close().await;
+        self.consuming.close().await;
+    }
+
+    async fn end(self) {
+        let session = self.session.clone();
+        self.let_go().await;
+        session.close().await;
     }
 }
 

@@ -28,6 +28,19 @@ pub enum Content {
     Hello(Box<Hello>),
 }
 
+impl Content {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Hello(_) => 0,
+            Self::Result(arrival) => match &arrival.result.payload {
+                Payload::Data(data) => data.get().len(),
+                Payload::Output(output) => output.len(),
+                Payload::Failure(failure) => failure.message.len() + failure.stderr.len(),
+            },
+        }
+    }
+}
+
 /// A delivery, kept until it is settled: its tag, and all that a dead letter needs.
 #[derive(Debug)]
 pub struct Parcel {
@@ -41,13 +54,8 @@ pub struct Parcel {
     pub count: u64,
     /// The message itself.
     pub message: Message,
-}
-
-impl Parcel {
-    /// How many bytes its body has.
-    pub fn size(&self) -> usize {
-        self.message.body.len()
-    }
+    /// Bytes of the body, or of what was read from it where that is more: YAML unfolds.
+    pub weight: usize,
 }
 
 /// Why a delivery is of no use, now and for ever.
@@ -116,9 +124,13 @@ impl Intake {
         let redelivered = delivery.redelivered;
         let Delivery { tag, exchange, routing_key, count, mut message, .. } = delivery;
         letter::restore_sender(&mut message.properties, &self.own_login);
-        let parcel = Parcel { tag, exchange, routing_key, count, message };
+        let weight = message.body.len();
+        let mut parcel = Parcel { tag, exchange, routing_key, count, message, weight };
         match self.content(&parcel, redelivered) {
-            Ok((node, content)) => Ok(Incoming { node, content, parcel }),
+            Ok((node, content)) => {
+                parcel.weight = weight.max(content.bytes());
+                Ok(Incoming { node, content, parcel })
+            }
             Err(unusable) => Err((parcel, unusable)),
         }
     }
@@ -179,8 +191,8 @@ impl Intake {
 fn read_result(properties: &Properties, body: &[u8]) -> Result<CommandResult, BadResult> {
     // A producer that names neither a content type nor a node in its headers sends a whole message.
     let text = match properties.content_type.as_deref() {
-        Some(message::JSON) => false,
-        Some(_) => true,
+        // With or without a charset behind it, which for JSON is always UTF-8.
+        Some(kind) => !kind.split(';').next().unwrap_or(kind).trim().eq_ignore_ascii_case(message::JSON),
         None => properties.text("vogeler-node").is_some(),
     };
     if !text {
@@ -199,7 +211,7 @@ fn read_result(properties: &Properties, body: &[u8]) -> Result<CommandResult, Ba
 
 fn reason(error: &BadResult) -> &'static str {
     match error {
-        BadResult::Envelope(_) => "not_a_result",
+        BadResult::Envelope(_) | BadResult::TooManyRuns(_) => "not_a_result",
         BadResult::Name(_) => "bad_name",
         BadResult::Payload { .. } | BadResult::Outcome(_) => "bad_outcome",
         BadResult::Data(_) => "bad_data",
@@ -239,7 +251,7 @@ mod tests {
 
     #[test]
     fn json_with_and_without_a_content_type() {
-        for content_type in [None, Some("application/json")] {
+        for content_type in [None, Some("application/json"), Some("Application/JSON; charset=utf-8")] {
             let incoming = intake(Identity::None).read(delivery(JSON, content_type, &[])).unwrap();
             assert_eq!(incoming.node.as_str(), "web01");
         }

@@ -36,8 +36,7 @@ const HEADER_BYTES: usize = 2000;
 const FOREIGN_BYTES: usize = 64 << 10;
 
 fn cut(text: &str) -> String {
-    let end = (0..=text.len().min(HEADER_BYTES)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text[..end].to_owned()
+    text[..text.floor_char_boundary(HEADER_BYTES)].to_owned()
 }
 
 /// The copy of a message that goes to the dead letters: it says why, and carries nothing that the
@@ -222,6 +221,7 @@ mod tests {
             routing_key: "slot.1".into(),
             count: 2,
             message: Message { body: br#"{"node":"web01"}"#.to_vec(), properties },
+            weight: 16,
         }
     }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tracing::{info, warn};
-use vogeler_messaging::amqp::Frames;
+use vogeler_messaging::amqp::{Frames, deepen_stacks};
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::signals::{ReloadSignal, StopSignals};
 use vogeler_process::{exit, logging, print_findings, supervisor};
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    deepen_stacks(Frames::Large);
     let loaded = cli.flags.load()?;
     logging::start(loaded.server.loglevel);
     for notice in loaded.settings.notices() {
@@ -34,7 +35,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         (_, Some(dir)) => Action::Load { dir },
         (action, None) => action.unwrap_or(Action::Run),
     };
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    // Its threads read no messages: they have the stack that they always have.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_stack_size(2 << 20).build().context("cannot start the runtime")?;
     runtime.block_on(act(action, loaded))
 }
 

@@ -2,8 +2,11 @@
 
 use crate::config::ServerSection;
 
-/// The prefetch to begin with: at 6 MiB a message, the most that there can be, 192 MiB.
+/// The prefetch to begin with: at 6 MiB a message, the most that a client sends, 192 MiB.
 pub const FIRST: u16 = 32;
+
+/// The prefetch after a connection was lost, for as many deliveries as the first: whatever ended it is met alone.
+pub const CAUTIOUS: u16 = 1;
 
 /// The least that is useful: a batch of large results for each worker.
 const LEAST: u16 = 8;
@@ -40,7 +43,7 @@ impl Sizes {
     pub fn resize(&self, held: usize) -> Option<u16> {
         let fits = self.held_bytes / (self.mean.max(1) * COPIES);
         let fits = u16::try_from(fits).unwrap_or(u16::MAX).clamp(LEAST.min(self.most), self.most);
-        let grows = fits / 4 >= self.now && self.taken >= usize::from(self.now);
+        let grows = fits / 4 >= self.now && self.taken >= usize::from(self.now.max(FIRST));
         let shrinks = held.saturating_mul(COPIES) > self.held_bytes.saturating_mul(2) && fits <= self.now / 2;
         (grows || shrinks).then_some(fits)
     }
@@ -59,6 +62,12 @@ mod tests {
             small.resize(2000)
         });
         assert_eq!((resized, small.taken), (Some(2000), 32), "grows once the first 32 were taken");
+        let mut cautious = Sizes::new(&config, CAUTIOUS);
+        let resized = (0..100).find_map(|_| {
+            cautious.note(2000);
+            cautious.resize(2000)
+        });
+        assert_eq!((resized, cautious.taken), (Some(2000), 32), "goes one by one as long");
         let mut mixed = Sizes::new(&config, 2000);
         let one_large = (0..5000).find_map(|number| {
             mixed.note(if number % 200 == 0 { 4 << 20 } else { 2000 });

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use vogeler_messaging::{Backoff, Broker, ConnectError, ConsumeOptions, Consumer, Delivery, Session, Topology};
 use vogeler_process::supervisor;
 use vogeler_protocol::{Clock, Random};
@@ -32,6 +33,13 @@ use crate::worker::{GivenUp, Worker};
 
 /// After so long without the database the deliveries go back to the broker.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// So many connections may be lost one after the other, with nothing taken in between, before there is a
+/// real wait: enough for ten messages in a row to reach the delivery limit (`topology`, 50).
+const HASTE: u32 = 510;
+
+/// The longest wait until then.
+const SOON: Duration = Duration::from_millis(200);
 
 /// A connection that lasted so long was a good one.
 const STEADY: Duration = Duration::from_secs(60);
@@ -99,13 +107,16 @@ async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &Cancellati
     let health = &parts.health;
     let mut prefetch = prefetch::FIRST.min(parts.config.prefetch);
     let mut backoff = Backoff::new(parts.random.clone(), Duration::from_millis(500), Duration::from_secs(30));
+    let mut lost_in_a_row = 0;
     while !stopping.is_cancelled() {
         let Some(()) = stopping.run_until_cancelled(wait_for_store(parts)).await else { return Ok(()) };
-        let connected = stopping.run_until_cancelled(connect(parts)).await;
+        let quiet = lost_in_a_row >= 3;
+        let connected = stopping.run_until_cancelled(connect(parts, quiet)).await;
         let Some(sessions) = connected.transpose()? else { return Ok(()) };
         let connected_at = Instant::now();
         loop {
-            match (Tenure { parts, sessions: &sessions, prefetch }).run(stopping).await {
+            let tenure = Tenure { parts, sessions: &sessions, prefetch, quiet, took: AtomicBool::new(false) };
+            match tenure.run(stopping).await {
                 End::Stopped => return goodbye(sessions).await,
                 End::Resize(fits) => prefetch = fits,
                 End::Patience => {
@@ -115,17 +126,30 @@ async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &Cancellati
                 }
                 End::Lost(reason) => {
                     health.disconnected(&reason);
-                    warn!(reason, "the connection to the broker was lost; connecting again");
+                    lost_in_a_row = if tenure.took.into_inner() { 1 } else { lost_in_a_row + 1 };
+                    match lost_in_a_row {
+                        ..3 => warn!(reason, "the connection to the broker was lost; connecting again"),
+                        3 => warn!(
+                            reason,
+                            "the connection to the broker is lost again and again, over a message that cannot be read \
+                             perhaps; the broker gives such a one up after some fifty deliveries"
+                        ),
+                        _ => debug!(reason, "the connection to the broker was lost"),
+                    }
+                    prefetch = prefetch::CAUTIOUS;
                     break;
                 }
             }
         }
         goodbye(sessions).await?;
-        // What ends every connection at once, as a message that cannot be read, is not met at full speed.
         if connected_at.elapsed() > STEADY {
             backoff.reset();
+            lost_in_a_row = lost_in_a_row.min(1);
         }
-        stopping.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await;
+        // A message that cannot be read ends each connection that it comes by. One at a time, the broker
+        // counts that against it alone, and gives it up after its delivery limit; until then there is haste.
+        let wait = if lost_in_a_row <= HASTE { parts.random.up_to(SOON) } else { backoff.next_wait() };
+        stopping.run_until_cancelled(tokio::time::sleep(wait)).await;
     }
     Ok(())
 }
@@ -159,7 +183,8 @@ async fn wait_for_store<B: Broker, St: Store>(parts: &Parts<B, St>) {
     parts.health.back();
 }
 
-async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>) -> anyhow::Result<Sessions<B::Session>> {
+/// What is only connected anew for the same message is not told again.
+async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>, quiet: bool) -> anyhow::Result<Sessions<B::Session>> {
     let mut backoff = Backoff::new(parts.random.clone(), Duration::from_millis(500), Duration::from_secs(30));
     let mut told = false;
     loop {
@@ -171,10 +196,12 @@ async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>) -> anyhow::Result<S
         let reason = match attempt.await {
             Ok(sessions) => match setup::declare(&sessions.publishing, &parts.topology).await {
                 Ok(notices) => {
-                    for notice in notices {
+                    for notice in notices.into_iter().filter(|_| !quiet) {
                         warn!("{notice}");
                     }
-                    info!(broker = parts.broker.address(), "connected");
+                    if !quiet {
+                        info!(broker = parts.broker.address(), "connected");
+                    }
                     parts.health.connected();
                     return Ok(sessions);
                 }
@@ -200,6 +227,10 @@ struct Tenure<'a, B: Broker, St> {
     parts: &'a Parts<B, St>,
     sessions: &'a Sessions<B::Session>,
     prefetch: u16,
+    /// Whether it is one of many that end at once.
+    quiet: bool,
+    /// Whether it was given anything.
+    took: AtomicBool,
 }
 
 impl<B: Broker, St: Store> Tenure<'_, B, St> {
@@ -213,7 +244,9 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 return End::Lost(reason.to_string());
             }
         };
-        info!(queue, prefetch = self.prefetch, "consuming");
+        if !self.quiet {
+            info!(queue, prefetch = self.prefetch, "consuming");
+        }
         supervisor::status("consuming results, or standing by");
         let settler = Settler::new(
             self.sessions.publishing.clone(),
@@ -344,15 +377,25 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                     }
                     continue;
                 }
-                next = consumer.next() => match next {
+                next = async {
+                    settler.room(self.parts.config.held_bytes).await;
+                    consumer.next().await
+                } => match next {
                     Some(delivery) => delivery,
                     None => return End::Lost("the broker closed the channel".to_owned()),
                 },
             };
-            let size = delivery.message.body.len();
-            sizes.note(size);
-            settler.hold(size);
-            match intake.read(delivery) {
+            if !self.took.swap(true, Ordering::Relaxed) && self.quiet {
+                info!("results are taken again");
+            }
+            let read = intake.read(delivery);
+            let weight = match &read {
+                Ok(incoming) => incoming.parcel.weight,
+                Err((parcel, _)) => parcel.weight,
+            };
+            sizes.note(weight);
+            settler.hold(weight);
+            match read {
                 Ok(incoming) => {
                     let lane = lane_of(&incoming, lanes.len());
                     if lanes[lane].send(incoming).is_err() {
@@ -361,7 +404,10 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 }
                 Err((parcel, unusable)) => settler.bury(parcel, unusable),
             }
-            if let Some(fits) = sizes.resize(settler.held_bytes()) {
+            // Dead letters that wait for the broker would be published again by the next tenure.
+            if !settler.is_burying()
+                && let Some(fits) = sizes.resize(settler.held_bytes())
+            {
                 return End::Resize(fits);
             }
         }

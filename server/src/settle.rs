@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 use vogeler_messaging::topology::run_key;
-use vogeler_messaging::{Acks, Backoff, Message, Properties, Publish, PublishError, Session, Topology};
+use vogeler_messaging::{Acks, Backoff, Lost, Message, Properties, Publish, PublishError, Session, Topology};
 use vogeler_protocol::message::{self, Event, Notice, Version};
 use vogeler_protocol::{Clock, Random};
 
@@ -22,6 +23,13 @@ use crate::metrics::Metrics;
 
 /// How long a consumer that is to close waits for its dead letters.
 const LAST_BURIALS: Duration = Duration::from_secs(5);
+
+/// Most bytes of a sentence in an event or in the log: a plugin's own words may be as long as its output.
+const SENTENCE_BYTES: usize = 1000;
+
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SENTENCE_BYTES)]
+}
 
 /// Settles the deliveries of one consumer.
 pub struct Settler<S, A>(Arc<Inner<S, A>>);
@@ -36,6 +44,7 @@ struct Inner<S, A> {
     burials: TaskTracker,
     held: AtomicUsize,
     held_bytes: AtomicUsize,
+    released: Notify,
     metrics: Metrics,
 }
 
@@ -64,6 +73,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
             burials: TaskTracker::new(),
             held: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
+            released: Notify::new(),
             metrics,
         }))
     }
@@ -77,7 +87,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
             }
             tags.push(incoming.parcel.tag);
             self.0.metrics.settled(*notice);
-            self.release(incoming.parcel.size());
+            self.release(incoming.parcel.weight);
         }
         self.ack(&tags).await;
     }
@@ -93,11 +103,24 @@ impl<S: Session, A: Acks> Settler<S, A> {
         self.0.held.fetch_sub(1, Ordering::Relaxed);
         self.0.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.0.metrics.released(1, bytes);
+        self.0.released.notify_one();
+    }
+
+    /// Returns when fewer than so many bytes are held. Cancel-safe.
+    pub async fn room(&self, bytes: usize) {
+        while self.held_bytes() >= bytes {
+            self.0.released.notified().await;
+        }
     }
 
     /// How many bytes of deliveries are held, not settled yet.
     pub fn held_bytes(&self) -> usize {
         self.0.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether dead letters are on their way, or wait for the broker.
+    pub fn is_burying(&self) -> bool {
+        !self.0.burials.is_empty()
     }
 
     /// This one can never be merged: moves it to the dead letters.
@@ -107,12 +130,12 @@ impl<S: Session, A: Acks> Settler<S, A> {
             node = node.map(tracing::field::display),
             key = parcel.routing_key,
             reason = unusable.reason,
-            detail = unusable.detail,
+            detail = shortened(&unusable.detail),
             "a message goes to the dead letters"
         );
         let settler = self.clone();
         self.0.burials.spawn(async move {
-            let (tag, size) = (parcel.tag, parcel.size());
+            let (tag, size) = (parcel.tag, parcel.weight);
             let letter = letter::address(parcel, &unusable, &settler.0.clock, &settler.0.random);
             if settler.publish_dead(letter).await {
                 if let Some(askers) = &unusable.askers {
@@ -134,6 +157,9 @@ impl<S: Session, A: Acks> Settler<S, A> {
                 Publish { exchange: &self.0.topology.dead, routing_key: "", mandatory: true, message: letter.clone() };
             match self.0.publishing.publish(publish).await {
                 Ok(()) => return true,
+                Err(PublishError::Lost(reason @ (Lost::Denied(_) | Lost::NotFound(_)))) => {
+                    error!(%reason, "a dead letter waits; vogeler-server setup makes what is missing");
+                }
                 // Its channel alone may be gone, over somebody else's message: the next opens another.
                 Err(PublishError::Lost(reason)) => debug!(%reason, "a dead letter was not published"),
                 Err(reason @ (PublishError::Full { .. } | PublishError::Unroutable { .. })) => {
@@ -157,7 +183,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
                 node: askers.node.clone(),
                 event,
                 at: self.0.clock.now(),
-                detail: detail.map(str::to_owned),
+                detail: detail.map(|detail| shortened(detail).to_owned()),
             };
             let properties = Properties {
                 correlation_id: Some(run.to_string()),

@@ -301,7 +301,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             self.bury(incoming, "record_too_large", reason);
             return Ok(());
         };
-        let mut detail = reason.to_owned();
+        let mut detail = format!("the record would be larger than the database takes; it says: {reason}");
         loop {
             let document = self.fetch(std::slice::from_ref(&incoming.node)).await?.pop().flatten();
             let now = self.clock.now();

@@ -139,6 +139,11 @@ impl Session for MemorySession {
         Ok(MemoryConsumer { deliveries, acks })
     }
 
+    async fn discard_head(&self, queue: &str) -> Result<(), Lost> {
+        self.open()?.discard_head(queue);
+        Ok(())
+    }
+
     async fn closed(&self) -> String {
         let mut closed = self.0.closed.clone();
         let reason = closed.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());

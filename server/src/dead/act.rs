@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
-use vogeler_messaging::{Broker, Session, Topology};
+use anyhow::{Context as _, bail, ensure};
+use vogeler_messaging::{Broker, Topology};
 use vogeler_process::exit::TROUBLE;
 
 use super::{DeadLetters, Fate, words};
 use crate::cli::{Dead, Output};
 
-/// Does what `asked` says on a connection of its own; what a person should see goes to `print`, in
+/// Does what `asked` says on connections of its own; what a person should see goes to `print`, in
 /// pieces that are whole as they are.
 ///
 /// # Errors
@@ -20,28 +20,30 @@ pub async fn act<B: Broker>(
     asked: Dead,
     mut print: impl FnMut(&[u8]),
 ) -> anyhow::Result<ExitCode> {
-    if let Dead::Drop { choice } = &asked {
-        let named = !(choice.ids.is_empty() && choice.node.is_none() && choice.reason.is_none());
+    if let Dead::Drop { choice, unreadable } = &asked {
+        let named = *unreadable || !choice.ids.is_empty() || choice.node.is_some() || choice.reason.is_some();
         ensure!(named, "nothing was dropped: name dead letters by id, --node or --reason; `dead list` shows them");
     }
-    let session = broker.connect().await?;
-    let letters = DeadLetters { session: &session, topology, login: broker.login() };
+    let letters = DeadLetters { broker, topology };
     let status = match asked {
         Dead::List { output } => {
-            let list = letters.list().await?;
+            let listing = letters.list().await?;
             match output {
-                Output::Text => print(words::list(&list).as_bytes()),
-                Output::Json => print(&json_lines(&list)?),
+                Output::Text => print(words::list(&listing.letters).as_bytes()),
+                Output::Json => print(&json_lines(&listing.letters)?),
+            }
+            if let Some(reason) = listing.cut {
+                bail!(
+                    "the letter after these cannot be read, and hides those behind it: {reason}; \
+                     `dead drop --unreadable` throws it away unseen"
+                );
             }
             ExitCode::SUCCESS
         }
         Dead::Show { id, body } => {
             let (letter, message) = letters.show(&id).await?;
-            if body {
-                print(&message.body)
-            } else {
-                print(words::show(&letter, &message).as_bytes())
-            }
+            let shown = if body { message.body } else { words::show(&letter, &message).into_bytes() };
+            print(&shown);
             ExitCode::SUCCESS
         }
         Dead::Replay { choice } => {
@@ -58,7 +60,15 @@ pub async fn act<B: Broker>(
             print(format!("{count} replayed, {} stayed\n", stayed.len()).as_bytes());
             if stayed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) }
         }
-        Dead::Drop { choice } => {
+        Dead::Drop { unreadable: true, .. } => {
+            let words = match letters.discard_unreadable().await? {
+                Some(before) => format!("1 dropped unseen; {before} can be read before it\n"),
+                None => "nothing was dropped: all can be read\n".to_owned(),
+            };
+            print(words.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Dead::Drop { choice, .. } => {
             let mut count = 0;
             letters
                 .discard(choice.into(), |letter| {
@@ -70,7 +80,6 @@ pub async fn act<B: Broker>(
             ExitCode::SUCCESS
         }
     };
-    session.close().await;
     Ok(status)
 }
 

@@ -7,11 +7,12 @@ use super::*;
 use crate::setup;
 use vogeler_protocol::Clock;
 
-async fn site() -> (impl Session, Topology) {
-    let session = MemoryBroker::new(Clock::system()).connect().await.unwrap();
+async fn site() -> (MemoryBroker, impl Session, Topology) {
+    let broker = MemoryBroker::new(Clock::system());
+    let session = broker.connect().await.unwrap();
     let topology = Topology::default();
     setup::declare(&session, &topology).await.unwrap();
-    (session, topology)
+    (broker, session, topology)
 }
 
 async fn die(session: &impl Session, topology: &Topology, id: &str, reason: &str) {
@@ -22,17 +23,17 @@ async fn die(session: &impl Session, topology: &Topology, id: &str, reason: &str
     session.publish(publish).await.unwrap();
 }
 
-fn ids(letters: &[Letter]) -> Vec<(&str, usize)> {
-    letters.iter().map(|letter| (letter.id.as_str(), letter.copies)).collect()
+fn ids(listing: &Listing) -> Vec<(&str, usize)> {
+    listing.letters.iter().map(|letter| (letter.id.as_str(), letter.copies)).collect()
 }
 
 #[tokio::test]
 async fn looking_changes_nothing_and_copies_are_folded() {
-    let (session, topology) = site().await;
+    let (broker, session, topology) = site().await;
     for id in ["first", "second", "first"] {
         die(&session, &topology, id, "forbidden").await;
     }
-    let dead = DeadLetters { session: &session, topology: &topology, login: "server".into() };
+    let dead = DeadLetters { broker: &broker, topology: &topology };
     for _ in 0..2 {
         assert_eq!(ids(&dead.list().await.unwrap()), [("first", 2), ("second", 1)]);
     }
@@ -45,11 +46,11 @@ async fn looking_changes_nothing_and_copies_are_folded() {
 
 #[tokio::test]
 async fn what_is_replayed_is_with_the_results_and_no_longer_here() {
-    let (session, topology) = site().await;
+    let (broker, session, topology) = site().await;
     for (id, reason) in [("one1", "forbidden"), ("two2", "refused"), ("one1", "forbidden"), ("six6", "forbidden")] {
         die(&session, &topology, id, reason).await;
     }
-    let dead = DeadLetters { session: &session, topology: &topology, login: "server".into() };
+    let dead = DeadLetters { broker: &broker, topology: &topology };
     let mut replayed = Vec::new();
     let choice = Choice { reason: Some("forbidden".into()), ..Choice::default() };
     let stayed = dead.replay(choice, |letter| replayed.push(letter.id.clone())).await.unwrap();
@@ -61,11 +62,11 @@ async fn what_is_replayed_is_with_the_results_and_no_longer_here() {
 
 #[tokio::test]
 async fn what_cannot_be_sent_back_stays() {
-    let (session, topology) = site().await;
+    let (broker, session, topology) = site().await;
     die(&session, &topology, "one1", "forbidden").await;
     let key = slot();
     session.unbind("master.in.0", &topology.master, &key).await.unwrap();
-    let dead = DeadLetters { session: &session, topology: &topology, login: "server".into() };
+    let dead = DeadLetters { broker: &broker, topology: &topology };
     let stayed = dead.replay(Choice::default(), |_| panic!("not sent back")).await.unwrap();
     assert_eq!(stayed.len(), 1);
     assert!(stayed[0].1.contains("no queue takes"), "{}", stayed[0].1);
@@ -78,11 +79,11 @@ fn slot() -> String {
 
 #[tokio::test]
 async fn only_what_was_named_is_dropped() {
-    let (session, topology) = site().await;
+    let (broker, session, topology) = site().await;
     for id in ["one-1", "one-2", "two-1"] {
         die(&session, &topology, id, "refused").await;
     }
-    let dead = DeadLetters { session: &session, topology: &topology, login: "server".into() };
+    let dead = DeadLetters { broker: &broker, topology: &topology };
     let drop = async |id: &str| {
         let choice = Choice { ids: vec![id.to_owned()], ..Choice::default() };
         dead.discard(choice, |_| {}).await.map_err(|error| error.to_string())
@@ -96,9 +97,9 @@ async fn only_what_was_named_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn two_at_once_do_not_share_the_letters() {
-    let (session, topology) = site().await;
+    let (broker, session, topology) = site().await;
     die(&session, &topology, "one1", "refused").await;
-    let dead = DeadLetters { session: &session, topology: &topology, login: "server".into() };
+    let dead = DeadLetters { broker: &broker, topology: &topology };
     let options = ConsumeOptions { prefetch: 0, exclusive: false };
     let other = session.consume("vogeler.dead", options).await.unwrap();
     let busy = dead.list().await.unwrap_err().to_string();

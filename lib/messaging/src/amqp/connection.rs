@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionStatus, Error, Event};
@@ -164,6 +164,22 @@ impl Session for AmqpSession {
 
     async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<AmqpConsumer, ConsumeError> {
         AmqpConsumer::start(&self.0.connection, queue, options).await
+    }
+
+    async fn discard_head(&self, queue: &str) -> Result<(), Lost> {
+        let channel = self.0.connection.create_channel().await.map_err(|error| convert::lost(&error))?;
+        // Without acknowledgement it is gone once it was sent, whether it was understood or not.
+        let taken = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true });
+        // lapin forgets the answer that ends its connection.
+        let taken = tokio::select! {
+            biased;
+            taken = taken => taken.map(drop),
+            _ = self.closed() => Ok(()),
+        };
+        taken.or_else(|error| match convert::soft_error(&error) {
+            Some(_) => Err(convert::lost(&error)),
+            None => Ok(()),
+        })
     }
 
     async fn closed(&self) -> String {

@@ -265,6 +265,12 @@ impl State {
         let _ = self.publish(publish, clock);
     }
 
+    pub(super) fn discard_head(&mut self, queue: &str) {
+        if let Some(waiting) = self.queues.get_mut(queue) {
+            waiting.ready.pop_front();
+        }
+    }
+
     pub(super) fn ack(&mut self, id: Id, tags: &[u64], clock: &Clock) -> Result<(), Lost> {
         let Some(consuming) = self.consumers.get_mut(&id) else {
             return Err(Lost::Connection("the consumer was closed".to_owned()));
