@@ -5,6 +5,8 @@
 # A process is ended by its id, after /proc has confirmed that it is still the one started here: every
 # start draws a mark that its processes carry in their environment.
 #
+# A broker that was started alone can be halted, or killed, and resumed with its data. Stopped, it is gone.
+#
 # Deliberately absent: a way to keep data from one start to the next. Linux only, for /proc. A bare
 # "return" too: in a trap it returns what went before the trap, and stopping is done there.
 set -euo pipefail
@@ -15,12 +17,18 @@ usage: tests/services.sh COMMAND
 
   install [services]      get what is missing: RabbitMQ, a CouchDB, and (unless "services" is said)
                           the tools that tests use
-  start DIR               start both under DIR, and write their addresses to DIR/env, to be sourced
+  start DIR [broker]      start both under DIR, or the broker alone, and write their addresses to DIR/env,
+                          to be sourced
   stop DIR [NAME]         stop what runs under DIR, or only the process NAME
   status DIR              what runs under DIR; exit status 1 when something does not
   with DIR COMMAND…       start, run COMMAND with DIR/env, stop whatever happened, exit as COMMAND did
   spawn DIR NAME COMMAND… run COMMAND in the background as one more process of DIR
   ctl DIR ARGUMENT…       rabbitmqctl for the broker of DIR
+
+Of a broker that was started alone, and keeps its data and its ports meanwhile:
+  halt DIR                stop it
+  kill DIR                end it with no warning, its helpers included
+  resume DIR              start it again
 
 VOGELER_TEST_COUCHDB_URL   use this CouchDB (http://login:password@host:port) and start none
 VOGELER_SERVICES_CACHE     where downloads are kept (target/services)
@@ -270,9 +278,16 @@ end() {
     until_true 5 is_gone "$2" "$3" || die "$1 (pid $2) cannot be killed"
 }
 
-# Whatever carries the mark of this start, wherever its parents have gone.
-marked() { grep -lzxsF "VOGELER_SERVICES_MARK=$mark" /proc/[0-9]*/environ | cut -d/ -f3 || true; }
+# Whatever carries the mark of this start, or of one that belongs to it, wherever its parents have gone.
+marked() { grep -lzxsE "VOGELER_SERVICES_MARK=$mark(/.*)?" /proc/[0-9]*/environ | cut -d/ -f3 || true; }
 none_marked() { [ -z "$(marked)" ]; }
+
+# Succeeds once none is left: one that was killed may just have started another.
+kill_marked() {
+    local pid
+    for pid in $(marked); do kill -KILL "$pid" 2>/dev/null || true; done
+    none_marked
+}
 
 # stop_processes [NAME]: all, the last started first; or one.
 stop_processes() {
@@ -293,9 +308,8 @@ kill_stragglers() {
     local pid
     for pid in $(marked); do
         warn "$(cat "/proc/$pid/comm" 2>/dev/null) (pid $pid) was left behind and is killed"
-        kill -KILL "$pid" 2>/dev/null || true
     done
-    until_true 5 none_marked || die "these processes cannot be killed: $(marked | tr '\n' ' ')"
+    until_true 5 kill_marked || die "these processes cannot be killed: $(marked | tr '\n' ' ')"
 }
 
 # wait_for NAME WHAT COMMAND…: until COMMAND succeeds, while the process NAME runs.
@@ -392,6 +406,12 @@ disk_free_limit.absolute = 50MB
 log.console = false
 log.file = $dir/log/rabbitmq-node.log
 log.file.level = info
+collect_statistics_interval = 500
+EOF
+    # The management API tells figures that are a second old, where it would say what was five seconds ago.
+    cat >"$at/advanced.config" <<'EOF'
+[{rabbit, [{quorum_tick_interval, 500}]},
+ {rabbitmq_management_agent, [{sample_retention_policies, [{global, [{605, 1}]}, {basic, [{605, 1}]}, {detailed, [{605, 1}]}]}]}].
 EOF
     cat >"$at/definitions.json" <<EOF
 {
@@ -431,24 +451,36 @@ write_run() {
 }
 
 start_rabbitmq() {
-    local amqp_port amqps_port management_port dist_port epmd_port password bin
-    bin=$(rabbitmq_bin) || die "RabbitMQ is not here; tests/services.sh install gets it"
+    local amqp_port amqps_port management_port dist_port epmd_port password
+    rabbitmq_bin >/dev/null || die "RabbitMQ is not here; tests/services.sh install gets it"
     { read -r amqp_port; read -r amqps_port; read -r management_port; read -r dist_port; read -r epmd_port; } < <(free_ports 5)
     password=$(new_password)
     write_tls
     write_rabbitmq_config
     write_run
-    # In the foreground of its own: an epmd that the node starts would outlive it.
-    spawn epmd "$dir/rabbitmq/run" epmd -address 127.0.0.1 -port "$epmd_port"
-    wait_for epmd "port $epmd_port was open" listens "$epmd_port"
-    spawn rabbitmq "$dir/rabbitmq/run" "$bin/rabbitmq-server"
-    wait_for rabbitmq "it had started" grep -q 'Server startup complete' "$dir/log/rabbitmq-node.log"
-    wait_for rabbitmq "its management answered" fetch "http://admin:$password@127.0.0.1:$management_port/api/overview"
+    run_rabbitmq "http://admin:$password@127.0.0.1:$management_port"
     {
         put VOGELER_TEST_AMQP_URL "amqp://admin:$password@127.0.0.1:$amqp_port"
         put VOGELER_TEST_AMQPS_URL "amqps://admin:$password@localhost:$amqps_port"
         put VOGELER_TEST_MANAGEMENT_URL "http://admin:$password@127.0.0.1:$management_port"
     } >>"$dir/env.new"
+}
+
+# How often this broker has come up.
+startups() { grep -cs 'Server startup complete' "$dir/log/rabbitmq-node.log" || true; }
+is_up_after() { [ "$(startups)" -gt "$1" ]; }
+
+# run_rabbitmq MANAGEMENT_URL: with the configuration, and the data, that are there.
+run_rabbitmq() {
+    local port before
+    port=$("$dir/rabbitmq/run" printenv ERL_EPMD_PORT)
+    before=$(startups)
+    # In the foreground of its own: an epmd that the node starts would outlive it.
+    spawn epmd "$dir/rabbitmq/run" epmd -address 127.0.0.1 -port "$port"
+    wait_for epmd "port $port was open" listens "$port"
+    spawn rabbitmq "$dir/rabbitmq/run" "$(rabbitmq_bin)/rabbitmq-server"
+    wait_for rabbitmq "it had started" is_up_after "${before:-0}"
+    wait_for rabbitmq "its management answered" fetch "$1/api/overview"
 }
 
 start_couchdb() {
@@ -481,7 +513,10 @@ hide_password() { sed -E 's,//[^/@]*@,//***@,' <<<"$1"; }
 # put NAME VALUE: a line for a shell to source.
 put() { printf "export %s='%s'\n" "$1" "${2//\'/\'\\\'\'}"; }
 
+# start [broker]
 start() {
+    local couchdb=yes
+    case ${1:-} in '') ;; broker) couchdb= ;; *) usage >&2; exit 64 ;; esac
     if [ -e "$dir/env" ] && all_run; then
         say "already running under $dir"
         return 0
@@ -494,19 +529,22 @@ start() {
     umask 077
     mkdir -p "$dir/log" "$dir/tls"
     mark=$(cat /proc/sys/kernel/random/uuid)
+    # What a test starts for itself belongs to the services that it runs against, and ends with them
+    # where the test does not live to stop it.
+    if [ -z "$couchdb" ] && [ -s "${VOGELER_TEST_SERVICES:-}/mark" ]; then mark=$(cat "$VOGELER_TEST_SERVICES/mark")/$mark; fi
     echo "$mark" >"$dir/mark"
     : >"$dir/processes"
     trap stop EXIT
     trap 'exit 130' INT TERM HUP
-    say "starting RabbitMQ and $(couchdb_here) under $dir"
-    start_couchdb
+    say "starting RabbitMQ${couchdb:+ and $(couchdb_here)} under $dir"
+    [ -z "$couchdb" ] || start_couchdb
     start_rabbitmq
     put VOGELER_TEST_TLS_DIR "$dir/tls" >>"$dir/env.new"
     put VOGELER_TEST_SERVICES "$dir" >>"$dir/env.new"
     mv "$dir/env.new" "$dir/env"
     trap - EXIT INT TERM HUP
     describe
-    put VOGELER_TEST_VERSIONS "RabbitMQ $(rabbitmq_version) and $(couchdb_version)" >>"$dir/env"
+    put VOGELER_TEST_VERSIONS "RabbitMQ $(rabbitmq_version)${couchdb:+ and $(couchdb_version)}" >>"$dir/env"
 }
 
 # Only a directory that an earlier start has made, or an empty one, is ever cleared.
@@ -543,10 +581,15 @@ status() {
 
 # What they are, with versions, and where: what a test run was made against.
 describe() {
+    local couchdb=
     # shellcheck source=/dev/null
     . "$dir/env"
-    say "RabbitMQ $(rabbitmq_version) at $(hide_password "$VOGELER_TEST_AMQP_URL"), $(couchdb_version) at $(hide_password "$VOGELER_TEST_COUCHDB_URL")"
+    is_broker_alone || couchdb=", $(couchdb_version) at $(hide_password "$VOGELER_TEST_COUCHDB_URL")"
+    say "RabbitMQ $(rabbitmq_version) at $(hide_password "$VOGELER_TEST_AMQP_URL")$couchdb"
 }
+
+# Its database is the caller's, whose address is none of ours.
+is_broker_alone() { ! grep -q '^export VOGELER_TEST_COUCHDB_URL=' "$dir/env"; }
 
 rabbitmq_version() {
     fetch "$VOGELER_TEST_MANAGEMENT_URL/api/overview" 2>/dev/null | grep -oE '"rabbitmq_version":"[^"]*"' | cut -d'"' -f4 || echo '(does not answer)'
@@ -560,6 +603,39 @@ couchdb_version() {
         *pouchdb*) echo "PouchDB Server $version (a stand-in for CouchDB)" ;;
         *) echo "CouchDB $version" ;;
     esac
+}
+
+# ---- halt, kill, resume -------------------------------------------------------------------
+
+of_broker_alone() { is_broker_alone || die "$dir has a database too, which keeps nothing; start DIR broker makes what can be resumed"; }
+
+halt() {
+    of_broker_alone
+    stop_processes
+    : >"$dir/processes"
+}
+
+kill_broker() {
+    of_broker_alone
+    until_true 5 kill_marked || die "these processes cannot be killed: $(marked | tr '\n' ' ')"
+    : >"$dir/processes"
+}
+
+resume() {
+    of_broker_alone
+    if all_run; then
+        say "already running under $dir"
+        return 0
+    fi
+    # What is left of a broker that has ended by itself.
+    halt
+    umask 077
+    trap halt EXIT
+    trap 'exit 130' INT TERM HUP
+    # shellcheck source=/dev/null
+    . "$dir/env"
+    run_rabbitmq "$VOGELER_TEST_MANAGEMENT_URL"
+    trap - EXIT INT TERM HUP
 }
 
 # ---- with ---------------------------------------------------------------------------------
@@ -607,9 +683,12 @@ main() {
     shift || true
     case $command in
         install) install "$@" ;;
-        start | status) at_directory "$@"; "$command" ;;
+        start) at_directory "$@"; start "${2:-}" ;;
+        status) at_directory "$@"; status ;;
         stop) at_directory "$@"; stop "${2:-}" ;;
         with) at_directory "$@"; shift; with "$@" ;;
+        halt | resume) at_running_directory "$@"; "$command" ;;
+        kill) at_running_directory "$@"; kill_broker ;;
         spawn) at_running_directory "$@"; shift; spawn "$@" ;;
         ctl) at_running_directory "$@"; shift; exec "$dir/rabbitmq/run" "$(rabbitmq_bin)/rabbitmqctl" "$@" ;;
         help | -h | --help) usage ;;

@@ -10,6 +10,7 @@
 pub mod eventually;
 pub mod faulty;
 pub mod fleet;
+pub mod private;
 pub mod program;
 pub mod services;
 pub mod site;
