@@ -35,8 +35,10 @@ const HEADER_BYTES: usize = 2000;
 /// beside them they could fill more than a frame, and such a message ends the connection.
 const FOREIGN_BYTES: usize = 64 << 10;
 
-fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(HEADER_BYTES)].to_owned()
+/// The beginning of a text, of so many bytes at most.
+pub fn shortened(text: &str, most: usize) -> &str {
+    let end = (0..=text.len().min(most)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
 }
 
 /// The copy of a message that goes to the dead letters: it says why, and carries nothing that the
@@ -45,7 +47,7 @@ pub fn address(parcel: Parcel, unusable: &Unusable, clock: &Clock, random: &Rand
     let Message { body, mut properties } = parcel.message;
     leave_out_largest(&mut properties.headers);
     let count = i64::try_from(parcel.count).unwrap_or(i64::MAX);
-    let text = |text: &str| Header::Text(cut(text));
+    let text = |text: &str| Header::Text(shortened(text, HEADER_BYTES).to_owned());
     let node = unusable.askers.as_ref().map(|askers| &askers.node);
     let headers = [
         (REASON, Some(text(unusable.reason))),

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod prefetch;
 pub mod records;
 pub mod run;
+pub mod serve;
 pub mod settle;
 pub mod setup;
 pub mod worker;

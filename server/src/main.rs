@@ -5,16 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tracing::{info, warn};
+use tracing::warn;
 use vogeler_messaging::amqp::{Frames, deepen_stacks};
 use vogeler_messaging::{Broker, Topology};
-use vogeler_process::signals::{ReloadSignal, StopSignals};
-use vogeler_process::{exit, logging, print_findings, supervisor};
-use vogeler_protocol::{Clock, Random};
+use vogeler_process::{exit, logging, print_findings};
 use vogeler_server::cli::{Action, Cli, Loaded};
-use vogeler_server::health::Health;
-use vogeler_server::metrics::Metrics;
-use vogeler_server::{check, dead, http, run, setup};
+use vogeler_server::{check, dead, serve, setup};
 use vogeler_store::design_docs;
 
 fn main() -> ExitCode {
@@ -63,25 +59,7 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
             let print = |text: &[u8]| drop(stdout.write_all(text));
             return dead::act(&broker()?, &topology, asked, print).await;
         }
-        Action::Run => {
-            let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-            let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
-            let (broker, store) = (broker()?, store.couch()?);
-            let (clock, random) = (Clock::system(), Random::from_system());
-            let (health, metrics, http) = (Health::new(clock.clone()), Metrics::default(), server.http);
-            let (seen, counted) = (health.clone(), metrics.clone());
-            let parts = run::Parts { broker, store, topology, config: server, health, metrics, clock, random };
-            let stop = async move {
-                loop {
-                    tokio::select! {
-                        biased;
-                        () = signals.recv() => return,
-                        () = hangup.recv() => info!("HUP: there is nothing to read anew; a changed configuration needs a restart"),
-                    }
-                }
-            };
-            supervisor::guard(http::beside(run::run(parts, stop), http, seen, counted)).await?;
-        }
+        Action::Run => serve::serve(broker()?, store.couch()?, topology, server).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

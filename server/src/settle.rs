@@ -27,10 +27,6 @@ const LAST_BURIALS: Duration = Duration::from_secs(5);
 /// Most bytes of a sentence in an event or in the log: a plugin's own words may be as long as its output.
 const SENTENCE_BYTES: usize = 1000;
 
-fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(SENTENCE_BYTES)]
-}
-
 /// Settles the deliveries of one consumer.
 pub struct Settler<S, A>(Arc<Inner<S, A>>);
 
@@ -130,7 +126,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
             node = node.map(tracing::field::display),
             key = parcel.routing_key,
             reason = unusable.reason,
-            detail = shortened(&unusable.detail),
+            detail = letter::shortened(&unusable.detail, SENTENCE_BYTES),
             "a message goes to the dead letters"
         );
         let settler = self.clone();
@@ -183,7 +179,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
                 node: askers.node.clone(),
                 event,
                 at: self.0.clock.now(),
-                detail: detail.map(|detail| shortened(detail).to_owned()),
+                detail: detail.map(|detail| letter::shortened(detail, SENTENCE_BYTES).to_owned()),
             };
             let properties = Properties {
                 correlation_id: Some(run.to_string()),

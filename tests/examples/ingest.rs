@@ -26,6 +26,7 @@ use vogeler_server::metrics::Metrics;
 use vogeler_server::run::{Parts, run};
 use vogeler_store::{Row, Store};
 use vogeler_tests::Site;
+use vogeler_tests::fleet::noise;
 
 const NODES: usize = 1000;
 const RESULTS: usize = 10_000;
@@ -49,16 +50,6 @@ async fn main() {
             rate / raw_updates,
         );
     }
-}
-
-/// Text that does not compress as padding does.
-fn noise(random: &Random, bytes: usize) -> String {
-    let mut text = String::with_capacity(bytes + 40);
-    while text.len() < bytes {
-        text.push_str(&random.uuid().simple().to_string());
-    }
-    text.truncate(bytes);
-    text
 }
 
 async fn fill(site: &Site, round: usize) {

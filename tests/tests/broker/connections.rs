@@ -64,7 +64,7 @@ async fn closed_under_load(name: &str, fault: &str, which: impl Fn(&Both) -> &st
     let site = Site::start(name).await;
     let server = site.server_with(&[SMALL_BATCHES]).await;
     let _web01 = Web01::start(&site).await;
-    let mut fleet = Fleet::new(name, 100);
+    let mut fleet = Fleet::new(name, torture::volume(100, 1_000));
     let times = torture::volume(2, 20);
     let closing = async {
         for _ in 0..times {

@@ -5,8 +5,8 @@ use vogeler_messaging::Session;
 use vogeler_protocol::{Clock, NodeName};
 use vogeler_tests::{Account, Fleet, Site, eventually, torture};
 
+use crate::publish;
 use crate::relay::Relay;
-use crate::{publish, seeded};
 
 /// So many node names that begin with `prefix`.
 fn nodes(prefix: &str, count: usize) -> Vec<NodeName> {
@@ -33,7 +33,7 @@ async fn ended(site: &Site, node: &NodeName, still: impl Fn(&Value)) -> Value {
 #[tokio::test]
 async fn what_comes_twice_and_thrice_is_stored_once() {
     let site = Site::start("again").await;
-    let (count, each, random) = (torture::volume(20, 200), torture::volume(10, 25), seeded());
+    let (count, each, random) = (torture::volume(20, 200), torture::volume(10, 25), torture::seeded());
     let mut fleet = Fleet::new("again", count);
     let session = site.session().await;
     let server = site.server().await;
@@ -81,7 +81,7 @@ async fn what_comes_twice_and_thrice_is_stored_once() {
 #[tokio::test]
 async fn of_one_key_the_highest_stands_in_whatever_order_results_come() {
     let site = Site::start("shuffled").await;
-    let (nodes, random) = (nodes("shuffled", torture::volume(20, 200)), seeded());
+    let (nodes, random) = (nodes("shuffled", torture::volume(20, 200)), torture::seeded());
     let session = site.session().await;
     let mut sent = Vec::new();
     for node in &nodes {

@@ -12,17 +12,7 @@ mod relay;
 use serde_json::{Value, json};
 use vogeler_messaging::topology::slot_key;
 use vogeler_messaging::{Message, Properties, Publish, Session};
-use vogeler_protocol::{NodeName, Random};
-
-/// Randomness that says its seed, which is shown where the test fails; `VOGELER_TEST_SEED` draws the same again.
-#[allow(clippy::print_stderr, reason = "a failure may come up anywhere, and shows this beside")]
-fn seeded() -> Random {
-    let given = std::env::var("VOGELER_TEST_SEED").ok();
-    let given = given.map(|seed| seed.parse::<u64>().expect("VOGELER_TEST_SEED is a number"));
-    let seed = given.unwrap_or_else(|| Random::from_system().uuid().as_u64_pair().1);
-    eprintln!("the order of this test: VOGELER_TEST_SEED={seed}");
-    Random::seeded(seed)
-}
+use vogeler_protocol::NodeName;
 
 /// Publishes a result of that key; `more` is what stands beside node and command.
 async fn publish(session: &impl Session, node: &NodeName, key: &str, more: &Value, sent_at: Option<u64>) {

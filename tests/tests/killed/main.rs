@@ -14,19 +14,14 @@ mod server;
 use std::time::Duration;
 
 use vogeler_protocol::Random;
+use vogeler_tests::torture;
 
 /// The moments of a test's faults, drawn from one seed.
 struct Moments(Random);
 
 impl Moments {
-    /// Says its seed, which is shown where the test fails; `VOGELER_TEST_SEED` draws the same again.
-    #[allow(clippy::print_stderr, reason = "a failure may come up anywhere, and shows this beside")]
     fn draw() -> Self {
-        let given = std::env::var("VOGELER_TEST_SEED").ok();
-        let given = given.map(|seed| seed.parse::<u64>().expect("VOGELER_TEST_SEED is a number"));
-        let seed = given.unwrap_or_else(|| Random::from_system().uuid().as_u64_pair().1);
-        eprintln!("the moments of this test: VOGELER_TEST_SEED={seed}");
-        Self(Random::seeded(seed))
+        Self(torture::seeded())
     }
 
     /// A number from one to `most`.

@@ -83,7 +83,7 @@ async fn a_server_that_is_killed_again_and_again_loses_nothing() {
     let site = Site::start("killed").await;
     // The broker gives a delivery up after 50 kills.
     let (kills, nodes) = (torture::volume(6, 30), torture::volume(50, 200));
-    let portion = torture::volume(1_000, 5_000) / kills;
+    let portion = torture::volume(1_000, 5_000).div_ceil(kills);
     let (moments, mut fleet) = (Moments::draw(), Fleet::new("killed", nodes));
     let mut server = site.server_with(&[SMALL_BATCHES]).await;
     for _ in 0..kills {
@@ -122,7 +122,7 @@ async fn one_of_two(site: &Site, number: usize) -> Program {
 async fn a_standby_takes_over_from_a_server_that_is_killed() {
     let site = Site::start("standby").await;
     let (kills, nodes) = (torture::volume(5, 30), torture::volume(50, 200));
-    let portion = torture::volume(1_000, 5_000) / kills;
+    let portion = torture::volume(1_000, 5_000).div_ceil(kills);
     let (moments, mut fleet) = (Moments::draw(), Fleet::new("standby", nodes));
     let mut servers = VecDeque::from([one_of_two(&site, 0).await, one_of_two(&site, 1).await]);
     let mut witness = Witness::default();

@@ -1,0 +1,44 @@
+//! The server as a process: signals, the supervisor and monitoring around [`crate::run`].
+
+use anyhow::Context as _;
+use tracing::info;
+use vogeler_messaging::{Broker, Topology};
+use vogeler_process::signals::{ReloadSignal, StopSignals};
+use vogeler_process::supervisor;
+use vogeler_protocol::{Clock, Random};
+use vogeler_store::Store;
+
+use crate::config::ServerSection;
+use crate::health::Health;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::run::{Parts, run};
+
+/// Serves until TERM or INT, and answers for its health meanwhile where it is told to.
+///
+/// # Errors
+/// What [`run`] says; or the address for monitoring is not to be had.
+pub async fn serve<B: Broker, St: Store>(
+    broker: B,
+    store: St,
+    topology: Topology,
+    config: ServerSection,
+) -> anyhow::Result<()> {
+    let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+    let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
+    let (clock, random, address) = (Clock::system(), Random::from_system(), config.http);
+    let (health, metrics) = (Health::new(clock.clone()), Metrics::default());
+    let monitored = (health.clone(), metrics.clone());
+    let parts = Parts { broker, store, topology, config, health, metrics, clock, random };
+    let stop = async move {
+        loop {
+            tokio::select! {
+                biased;
+                () = signals.recv() => return,
+                () = hangup.recv() => info!("HUP: there is nothing to read anew; a changed configuration needs a restart"),
+            }
+        }
+    };
+    let serving = http::beside(run(parts, stop), address, monitored.0, monitored.1);
+    supervisor::guard(Box::pin(serving)).await
+}
