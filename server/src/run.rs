@@ -34,6 +34,10 @@ use crate::worker::{GivenUp, Worker};
 /// After so long without the database the deliveries go back to the broker.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How long the request that a worker is about may take when the window has to shrink. One that is cut off then
+/// may commit: its results come again and are found held, and a write that it meets is a conflict like any other.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
+
 /// So many connections may be lost one after the other, with nothing taken in between, before there is a
 /// real wait: enough for ten messages in a row to reach the delivery limit (`topology`, 50).
 const HASTE: u32 = 510;
@@ -278,9 +282,13 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
         give_up: &CancellationToken,
         stopping: &CancellationToken,
     ) -> End {
-        if matches!(end, End::Lost(_) | End::Patience) {
+        // The broker goes on sending until the channel closes, as much as the window holds, and what it
+        // sends is too large for that: there is no time to finish what waits here.
+        let in_haste = matches!(end, End::Resize(fits) if fits < self.prefetch);
+        if in_haste || matches!(end, End::Lost(_) | End::Patience) {
             give_up.cancel();
         }
+        let last_request = tokio::time::sleep(LAST_REQUEST);
         let too_late = async {
             stopping.cancelled().await;
             tokio::time::sleep(self.parts.config.drain).await;
@@ -290,7 +298,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        tokio::pin!(too_late, away);
+        tokio::pin!(too_late, away, last_request);
         loop {
             tokio::select! {
                 biased;
@@ -303,6 +311,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                     warn!(seconds, "not everything was settled in time; the rest goes back to the queue");
                     give_up.cancel();
                 }
+                () = &mut last_request, if in_haste && !last_request.is_elapsed() => workers.abort_all(),
                 () = &mut away, if !give_up.is_cancelled() => give_up.cancel(),
                 _ = self.sessions.consuming.closed(), if !give_up.is_cancelled() => give_up.cancel(),
             }
@@ -417,6 +426,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
 fn log_end(ended: Result<Result<(), GivenUp>, tokio::task::JoinError>) {
     match ended {
         Ok(Ok(()) | Err(GivenUp)) => {}
+        Err(reason) if reason.is_cancelled() => {}
         Err(reason) => error!(%reason, "a worker has failed; what it held comes again"),
     }
 }

@@ -45,7 +45,7 @@ pub struct Worker<St, S, A> {
     pub records: Records,
     /// What the workers know of the database.
     pub health: Health,
-    /// Says when to stop waiting for the database.
+    /// Says when to begin nothing more, nor to wait for the database.
     pub give_up: CancellationToken,
     /// The wall clock.
     pub clock: Clock,
@@ -110,6 +110,9 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
     /// Given up; what was not settled has to go back to its queue.
     pub async fn run(mut self, mut batches: Batches) -> Result<(), GivenUp> {
         while let Some(batch) = batches.next().await {
+            if self.give_up.is_cancelled() {
+                return Err(GivenUp);
+            }
             let (deliveries, begun) = (batch.len(), Instant::now());
             debug!(deliveries, "writing a batch");
             let mut by_node: BTreeMap<NodeName, Vec<Incoming>> = BTreeMap::new();
