@@ -22,7 +22,11 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     memory::give_back_promptly();
-    deepen_stacks(Frames::Small);
+    // SAFETY: main has started no thread yet.
+    #[allow(unsafe_code, reason = "see there")]
+    unsafe {
+        deepen_stacks(Frames::Small);
+    }
     let loaded = cli.flags.load()?;
     logging::start(loaded.client.loglevel);
     for notice in loaded.settings.notices() {

@@ -54,7 +54,7 @@ pub struct Listing {
 /// Which letters are meant; every condition that is given has to hold.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// Ids, or their beginnings; any letter if there is none.
+    /// Ids, or their beginnings; fingerprints once they were looked up. Any letter if there is none.
     pub ids: Vec<String>,
     /// The node that they are of.
     pub node: Option<String>,
@@ -64,10 +64,19 @@ pub struct Choice {
 
 impl Choice {
     fn means(&self, letter: &Letter) -> bool {
-        (self.ids.is_empty() || self.ids.contains(&letter.id))
+        (self.ids.is_empty() || self.ids.contains(&letter.fingerprint))
             && self.node.as_ref().is_none_or(|node| letter.node.as_ref() == Some(node))
             && self.reason.as_ref().is_none_or(|reason| letter.reason == *reason)
     }
+}
+
+/// What could not be dealt with.
+#[derive(Debug)]
+pub struct Dealt {
+    /// Chosen ones that the broker would not take, with its words; they are still there.
+    pub stayed: Vec<(Letter, String)>,
+    /// Why there are more that could not be looked at.
+    pub cut: Option<String>,
 }
 
 /// What is done to a letter that was chosen.
@@ -100,15 +109,16 @@ impl<B: Broker> DeadLetters<'_, B> {
             };
             listing.deliveries += 1;
             let letter = Letter::read(&delivery);
-            match known.get(&letter.id) {
+            match known.get(&letter.fingerprint) {
                 Some(position) => listing.letters[*position].copies += 1,
                 None => {
-                    known.insert(letter.id.clone(), listing.letters.len());
+                    known.insert(letter.fingerprint.clone(), listing.letters.len());
                     listing.letters.push(letter);
                 }
             }
         }
         visit.end().await;
+        tell_apart(&mut listing.letters);
         listing.letters.sort_by_key(|letter| letter.at);
         Ok(listing)
     }
@@ -124,7 +134,7 @@ impl<B: Broker> DeadLetters<'_, B> {
         let mut found = None;
         while let Some(delivery) = visit.next().await? {
             let letter = Letter::read(&delivery);
-            if letter.id == id {
+            if letter.fingerprint == id {
                 found = Some((letter, delivery.message));
                 break;
             }
@@ -134,12 +144,11 @@ impl<B: Broker> DeadLetters<'_, B> {
     }
 
     /// Sends the chosen letters back to where results come in, each acknowledged after its confirm;
-    /// `done` hears of each. Those that come meanwhile are left for the next time. Returns the
-    /// chosen ones that the broker would not take, with its words; they are still there.
+    /// `done` hears of each. Those that come meanwhile are left for the next time.
     ///
     /// # Errors
     /// As [`DeadLetters::show`]. What was done before stays done.
-    pub async fn replay(&self, choice: Choice, done: impl FnMut(&Letter)) -> anyhow::Result<Vec<(Letter, String)>> {
+    pub async fn replay(&self, choice: Choice, done: impl FnMut(&Letter)) -> anyhow::Result<Dealt> {
         self.deal(choice, Fate::Replayed, done).await
     }
 
@@ -147,16 +156,11 @@ impl<B: Broker> DeadLetters<'_, B> {
     ///
     /// # Errors
     /// As [`DeadLetters::show`]. What was done before stays done.
-    pub async fn discard(&self, choice: Choice, done: impl FnMut(&Letter)) -> anyhow::Result<()> {
-        self.deal(choice, Fate::Dropped, done).await.map(drop)
+    pub async fn discard(&self, choice: Choice, done: impl FnMut(&Letter)) -> anyhow::Result<Dealt> {
+        self.deal(choice, Fate::Dropped, done).await
     }
 
-    async fn deal(
-        &self,
-        mut choice: Choice,
-        fate: Fate,
-        mut done: impl FnMut(&Letter),
-    ) -> anyhow::Result<Vec<(Letter, String)>> {
+    async fn deal(&self, mut choice: Choice, fate: Fate, mut done: impl FnMut(&Letter)) -> anyhow::Result<Dealt> {
         let listing = self.list().await?;
         choice.ids = choice.ids.iter().map(|id| whole_id(id, &listing)).collect::<anyhow::Result<_>>()?;
         let mut stayed = Vec::new();
@@ -169,7 +173,7 @@ impl<B: Broker> DeadLetters<'_, B> {
             }
             let tag = delivery.tag;
             // A second copy of what is done already goes with the first, and stays with it where that stays.
-            let gone = match (dealt_with.get(&letter.id), fate) {
+            let gone = match (dealt_with.get(&letter.fingerprint), fate) {
                 (Some(gone), _) => *gone,
                 (None, Fate::Dropped) => true,
                 (None, Fate::Replayed) => match self.send_back(&visit.session, &letter, delivery.message).await? {
@@ -183,12 +187,12 @@ impl<B: Broker> DeadLetters<'_, B> {
             if gone {
                 visit.take_away(tag).await?;
             }
-            if dealt_with.insert(letter.id.clone(), gone).is_none() && gone {
+            if dealt_with.insert(letter.fingerprint.clone(), gone).is_none() && gone {
                 done(&letter);
             }
         }
         visit.end().await;
-        Ok(stayed)
+        Ok(Dealt { stayed, cut: listing.cut })
     }
 
     /// Publishes it and waits for the confirm; the inner error is the broker's word on this letter alone.
@@ -235,19 +239,50 @@ impl<B: Broker> DeadLetters<'_, B> {
                 Some(visit)
             }
         };
-        let session = self.broker.connect().await?;
-        session.discard_head(&self.topology.dead_queue().name).await.context("the letter could not be taken away")?;
+        let gone = self.discard_if_unreadable().await;
         if let Some(visit) = before {
             visit.end().await;
         }
-        Ok(Some(listing.deliveries))
+        gone.map(|()| Some(listing.deliveries))
+    }
+
+    /// Looks at the head once more, alone: a connection may be lost for other reasons, too.
+    async fn discard_if_unreadable(&self) -> anyhow::Result<()> {
+        let queue = self.topology.dead_queue().name;
+        let looking = self.broker.connect().await?;
+        let mut consumer = looking.consume(&queue, ConsumeOptions { prefetch: 1, exclusive: false }).await?;
+        let readable = timeout(NEXT, consumer.next()).await.is_ok_and(|next| next.is_some());
+        let ended = timeout(Duration::from_secs(1), looking.closed()).await;
+        consumer.close().await;
+        looking.close().await;
+        ensure!(
+            !readable && ended.is_ok(),
+            "nothing was dropped: the next letter can be read after all; list them again"
+        );
+        let taking = self.broker.connect().await?;
+        let taken = taking.discard_head(&queue).await.context("the letter could not be taken away")?;
+        taking.close().await;
+        ensure!(taken, "nothing was dropped: somebody has taken it away meanwhile");
+        Ok(())
     }
 }
 
+/// Ids that different messages share are made longer, so that each letter has one of its own.
+fn tell_apart(letters: &mut [Letter]) {
+    let mut count: HashMap<String, usize> = HashMap::new();
+    for letter in letters.iter() {
+        *count.entry(letter.id.clone()).or_default() += 1;
+    }
+    for letter in letters.iter_mut().filter(|letter| count[&letter.id] > 1) {
+        letter.id = format!("{}-{}", letter.id, &letter.fingerprint[..8]);
+    }
+}
+
+/// The fingerprint of the letter whose id begins so.
 fn whole_id(beginning: &str, listing: &Listing) -> anyhow::Result<String> {
     let letters = &listing.letters;
     if let Some(letter) = letters.iter().find(|letter| letter.id == beginning) {
-        return Ok(letter.id.clone());
+        return Ok(letter.fingerprint.clone());
     }
     ensure!(
         beginning.len() >= SHORTEST_PREFIX,
@@ -255,8 +290,11 @@ fn whole_id(beginning: &str, listing: &Listing) -> anyhow::Result<String> {
     );
     let mut begin_so = letters.iter().filter(|letter| letter.id.starts_with(beginning));
     match (begin_so.next(), begin_so.next()) {
-        (Some(letter), None) => Ok(letter.id.clone()),
+        (Some(letter), None) => Ok(letter.fingerprint.clone()),
         (Some(_), Some(_)) => bail!("several dead letters have an id that begins with {beginning:?}; nothing was done"),
+        (None, _) if listing.cut.is_some() => {
+            bail!("none of the dead letters that can be read has the id {beginning:?}; nothing was done")
+        }
         (None, _) => bail!("no dead letter has the id {beginning:?}; nothing was done"),
     }
 }
@@ -288,7 +326,7 @@ impl<S: Session> Visit<S> {
             if status.consumers == 0 {
                 let consuming = letters.broker.connect().await?;
                 // More than a prefetch can say is no limit, which is 0.
-                let prefetch = most.map_or(0, |most| u16::try_from(most).unwrap_or(0));
+                let prefetch = most.map_or(0, |most| u16::try_from(most.max(1)).unwrap_or(0));
                 let options = ConsumeOptions { prefetch, exclusive: false };
                 let consumer = consuming.consume(&queue, options).await.context("cannot read the dead letters")?;
                 let left = most.map_or(status.messages, |most| most.min(status.messages));

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -14,17 +15,23 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::info;
+use vogeler_store::Store;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// Runs `program` to its end, and answers on `address` meanwhile, if there is one.
+/// How old what `/healthz` says of the database may be.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// Runs `program` to its end, and answers on `address` meanwhile, if there is one. The database is then asked
+/// from time to time: a server with nothing to write, or that stands by, would not know.
 ///
 /// # Errors
 /// The program's; or the address is not to be had.
-pub async fn beside(
+pub async fn beside<St: Store>(
     program: impl Future<Output = anyhow::Result<()>>,
     address: Option<SocketAddr>,
+    store: St,
     health: Health,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
@@ -33,7 +40,19 @@ pub async fn beside(
     tokio::select! {
         biased;
         ended = program => ended,
-        failed = serve(listener, health, metrics) => failed,
+        failed = serve(listener, health.clone(), metrics) => failed,
+        () = watch(&store, &health) => Ok(()),
+    }
+}
+
+/// Never ends.
+async fn watch<St: Store>(store: &St, health: &Health) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        match store.probe_write().await {
+            Ok(()) => health.back(),
+            Err(reason) => health.away(&reason),
+        }
     }
 }
 

@@ -65,14 +65,17 @@ pub fn address(parcel: Parcel, unusable: &Unusable, clock: &Clock, random: &Rand
             None => properties.headers.remove(name),
         };
     }
-    properties.headers.remove("x-delivery-count");
+    // What is ours has none of the broker's own headers: by that the two are told apart.
+    properties.headers.retain(|name, _| !name.starts_with("x-"));
     properties.message_id.get_or_insert_with(|| random.uuid().to_string());
     Message { body, properties: Properties { user_id: None, expiration: None, persistent: true, ..properties } }
 }
 
 fn leave_out_largest(headers: &mut BTreeMap<String, Header>) {
     let size = |(name, value): (&String, &Header)| {
+        // As AMQP writes it: a length before the name, a kind and a length before the value.
         name.len()
+            + 7
             + match value {
                 Header::Text(text) => text.len(),
                 Header::Number(_) | Header::Flag(_) => 8,
@@ -101,6 +104,9 @@ pub fn restore_sender(properties: &mut Properties, own_login: &str) {
 pub struct Letter {
     /// The message's id; where a producer gave none that can be typed, a fingerprint of the body.
     pub id: String,
+    /// What is the same for copies of one message alone; the id is the producer's to choose.
+    #[serde(skip)]
+    pub fingerprint: String,
     /// How often it is there. A crash between its copy and its acknowledgement leaves a second one.
     pub copies: usize,
     /// One word for why.
@@ -129,6 +135,8 @@ impl Letter {
     /// Reads what a delivery from the queue of dead letters says of itself.
     pub fn read(delivery: &Delivery) -> Self {
         let Message { body, properties } = &delivery.message;
+        let fingerprint = fingerprint(delivery);
+        let properties = &if of_the_broker(properties) { without_ours(properties.clone()) } else { properties.clone() };
         let owned = |name: &str| properties.text(name).map(str::to_owned);
         let by_broker = owned("x-first-death-reason");
         let detail = owned(DETAIL).or_else(|| {
@@ -149,6 +157,7 @@ impl Letter {
         ];
         Self {
             id: id(properties, body),
+            fingerprint,
             copies: 1,
             reason: owned(REASON).or(by_broker).unwrap_or_else(|| "unknown".to_owned()),
             detail: detail.unwrap_or_else(|| "it does not say why it is here".to_owned()),
@@ -175,6 +184,13 @@ impl Letter {
 /// The message as it was before it died, marked as replayed, to be published by `own_login`.
 pub fn revive(message: Message, own_login: &str) -> Message {
     let Message { body, mut properties } = message;
+    if of_the_broker(&properties) {
+        properties = without_ours(properties);
+    }
+    // Without an order and without a time it would replace what came since. When it died it had been
+    // sent; when the broker gave it up is not known, and then anything is later.
+    let died = properties.text(DEAD_AT).and_then(|at| serde_json::from_value::<Timestamp>(at.into()).ok());
+    properties.timestamp.get_or_insert(died.map_or(1, Timestamp::as_second));
     // One that the broker dead-lettered still has its sender as a property; nobody else may publish with that.
     if let Some(sender) = properties.user_id.take() {
         properties.headers.insert(USER_ID.to_owned(), Header::Text(sender));
@@ -183,6 +199,27 @@ pub fn revive(message: Message, own_login: &str) -> Message {
     properties.headers.insert(REPLAYED.to_owned(), Header::Flag(true));
     let user_id = Some(own_login.to_owned());
     Message { body, properties: Properties { user_id, expiration: None, persistent: true, ..properties } }
+}
+
+/// Whether the broker made it a dead letter, over its delivery limit; it then says so itself.
+fn of_the_broker(properties: &Properties) -> bool {
+    properties.headers.contains_key("x-first-death-reason")
+}
+
+/// Such a letter never was in our hands: what looks like our headers is the producer's.
+fn without_ours(mut properties: Properties) -> Properties {
+    properties.headers.retain(|name, _| name != USER_ID && !OF_THE_DEAD.contains(&name.as_str()));
+    properties
+}
+
+fn fingerprint(delivery: &Delivery) -> String {
+    let Message { body, properties } = &delivery.message;
+    let mut text = format!("{:?}\n", properties.message_id).into_bytes();
+    for name in [ROUTING_KEY, "vogeler-node", "vogeler-command", "vogeler-key", "vogeler-format", "vogeler-outcome"] {
+        text.extend_from_slice(format!("{:?}\n", properties.text(name)).as_bytes());
+    }
+    text.extend_from_slice(body);
+    Digest::of_bytes(&text).as_str()["bytes:".len()..].to_owned()
 }
 
 fn id(properties: &Properties, body: &[u8]) -> String {
@@ -267,6 +304,22 @@ mod tests {
         let letter = address(parcel, &unusable, &Clock::system(), &Random::seeded(1));
         assert!(!letter.properties.headers.contains_key("large"));
         assert!(letter.properties.headers.contains_key("small"));
+    }
+
+    #[test]
+    fn what_the_broker_gave_up_has_no_word_of_ours() {
+        let mut message = parcel().message;
+        message.properties.user_id = None;
+        message.properties.timestamp = None;
+        for (name, value) in [(USER_ID, "victim"), (REASON, "forged"), ("x-first-death-reason", "delivery_limit")] {
+            message.properties.headers.insert(name.into(), Header::Text(value.into()));
+        }
+        let letter = Letter::read(&dead(message.clone()));
+        assert_eq!((letter.reason.as_str(), letter.user_id), ("delivery_limit", None));
+        let mut revived = revive(message, "server");
+        assert_eq!(revived.properties.timestamp, Some(1), "it replaces nothing");
+        restore_sender(&mut revived.properties, "server");
+        assert_eq!(revived.properties.user_id, None);
     }
 
     #[test]

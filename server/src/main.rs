@@ -21,7 +21,11 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
-    deepen_stacks(Frames::Large);
+    // SAFETY: main has started no thread yet.
+    #[allow(unsafe_code, reason = "see there")]
+    unsafe {
+        deepen_stacks(Frames::Large);
+    }
     let loaded = cli.flags.load()?;
     logging::start(loaded.server.loglevel);
     for notice in loaded.settings.notices() {

@@ -88,7 +88,12 @@ impl Default for Metrics {
             inner.batch_seconds.clone(),
         );
         registry.register("in_flight", "Deliveries taken and not settled", inner.in_flight.clone());
-        registry.register_with_unit("in_flight", "Their bodies", Unit::Bytes, inner.in_flight_bytes.clone());
+        registry.register_with_unit(
+            "in_flight",
+            "What they weigh: their bodies, or what was read from them where that is more",
+            Unit::Bytes,
+            inner.in_flight_bytes.clone(),
+        );
         Self(Arc::new(Inner { registry, ..inner }))
     }
 }

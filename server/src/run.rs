@@ -34,9 +34,8 @@ use crate::worker::{GivenUp, Worker};
 /// After so long without the database the deliveries go back to the broker.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long the request that a worker is about may take when the window has to shrink. One that is cut off then
-/// may commit: its results come again and are found held, and a write that it meets is a conflict like any other.
-const LAST_REQUEST: Duration = Duration::from_secs(2);
+/// How long channel and connections may take to close once the drain is over.
+const GOODBYES: Duration = Duration::from_secs(15);
 
 /// So many connections may be lost one after the other, with nothing taken in between, before there is a
 /// real wait: enough for ten messages in a row to reach the delivery limit (`topology`, 50).
@@ -86,7 +85,8 @@ pub async fn run<B: Broker, St: Store>(parts: Parts<B, St>, stop: impl Future<Ou
         ended = &mut serving => return ended,
     }
     stopping.cancel();
-    if tokio::time::timeout(parts.config.drain, &mut serving).await.is_err() {
+    // Within, the deadline is kept; beyond it there are two goodbyes to say.
+    if tokio::time::timeout(parts.config.drain + GOODBYES, &mut serving).await.is_err() {
         warn!(
             seconds = parts.config.drain.as_secs(),
             "not everything was settled in time; the rest stays in the queue"
@@ -101,6 +101,8 @@ enum End {
     Stopped,
     /// A connection was lost.
     Lost(String),
+    /// The broker does not let us consume.
+    Refused(String),
     /// The database stayed away.
     Patience,
     /// Another prefetch fits better.
@@ -112,6 +114,7 @@ async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &Cancellati
     let mut prefetch = prefetch::FIRST.min(parts.config.prefetch);
     let mut backoff = Backoff::new(parts.random.clone(), Duration::from_millis(500), Duration::from_secs(30));
     let mut lost_in_a_row = 0;
+    let mut refused = String::new();
     while !stopping.is_cancelled() {
         let Some(()) = stopping.run_until_cancelled(wait_for_store(parts)).await else { return Ok(()) };
         let quiet = lost_in_a_row >= 3;
@@ -126,6 +129,15 @@ async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &Cancellati
                 End::Patience => {
                     health.disconnected("the database has been away for long");
                     error!("the database has been away for long; the broker keeps the results until it is back");
+                    break;
+                }
+                End::Refused(reason) => {
+                    health.disconnected(&reason);
+                    if refused != reason {
+                        error!(reason, "results cannot be consumed; trying again");
+                        refused = reason;
+                    }
+                    lost_in_a_row = HASTE + 1;
                     break;
                 }
                 End::Lost(reason) => {
@@ -206,7 +218,6 @@ async fn connect<B: Broker, St: Store>(parts: &Parts<B, St>, quiet: bool) -> any
                     if !quiet {
                         info!(broker = parts.broker.address(), "connected");
                     }
-                    parts.health.connected();
                     return Ok(sessions);
                 }
                 Err(reason) => anyhow::Error::new(reason).context("cannot declare exchanges and queues"),
@@ -243,11 +254,9 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
         let options = ConsumeOptions { prefetch: self.prefetch, exclusive: false };
         let mut consumer = match self.sessions.consuming.consume(&queue, options).await {
             Ok(consumer) => consumer,
-            Err(reason) => {
-                tokio::time::sleep(self.parts.random.up_to(Duration::from_secs(5))).await;
-                return End::Lost(reason.to_string());
-            }
+            Err(reason) => return End::Refused(reason.to_string()),
         };
+        self.parts.health.connected();
         if !self.quiet {
             info!(queue, prefetch = self.prefetch, "consuming");
         }
@@ -266,6 +275,13 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
         let end = self.take(&mut consumer, &lanes, &settler, &mut workers, stopping).await;
         // No lane, no more work: the workers finish what they have and end.
         drop(lanes);
+        // The broker sends on, as much as the window holds, until the channel closes; what it sends is too
+        // large for that, so that the rest comes first back to the queue and then to its end.
+        if matches!(end, End::Resize(fits) if fits < self.prefetch) {
+            give_up.cancel();
+            consumer.close().await;
+            return self.drain(end, &mut workers, &settler, &give_up, stopping).await;
+        }
         let end = self.drain(end, &mut workers, &settler, &give_up, stopping).await;
         consumer.close().await;
         end
@@ -282,13 +298,9 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
         give_up: &CancellationToken,
         stopping: &CancellationToken,
     ) -> End {
-        // The broker goes on sending until the channel closes, as much as the window holds, and what it
-        // sends is too large for that: there is no time to finish what waits here.
-        let in_haste = matches!(end, End::Resize(fits) if fits < self.prefetch);
-        if in_haste || matches!(end, End::Lost(_) | End::Patience) {
+        if matches!(end, End::Lost(_) | End::Patience) {
             give_up.cancel();
         }
-        let last_request = tokio::time::sleep(LAST_REQUEST);
         let too_late = async {
             stopping.cancelled().await;
             tokio::time::sleep(self.parts.config.drain).await;
@@ -298,7 +310,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        tokio::pin!(too_late, away, last_request);
+        tokio::pin!(too_late, away);
         loop {
             tokio::select! {
                 biased;
@@ -311,7 +323,6 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                     warn!(seconds, "not everything was settled in time; the rest goes back to the queue");
                     give_up.cancel();
                 }
-                () = &mut last_request, if in_haste && !last_request.is_elapsed() => workers.abort_all(),
                 () = &mut away, if !give_up.is_cancelled() => give_up.cancel(),
                 _ = self.sessions.consuming.closed(), if !give_up.is_cancelled() => give_up.cancel(),
             }
@@ -384,6 +395,11 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                     if self.parts.health.away_for().is_some_and(|away| away > PATIENCE) {
                         return End::Patience;
                     }
+                    // Dead letters that wait for the broker fill the window: what waits behind them needs a wider one.
+                    if settler.burying() >= usize::from(self.prefetch) && self.prefetch < self.parts.config.prefetch {
+                        let wider = self.prefetch.saturating_mul(4).max(prefetch::FIRST);
+                        return End::Resize(wider.min(self.parts.config.prefetch));
+                    }
                     continue;
                 }
                 next = async {
@@ -414,7 +430,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 Err((parcel, unusable)) => settler.bury(parcel, unusable),
             }
             // Dead letters that wait for the broker would be published again by the next tenure.
-            if !settler.is_burying()
+            if settler.burying() == 0
                 && let Some(fits) = sizes.resize(settler.held_bytes())
             {
                 return End::Resize(fits);
@@ -426,7 +442,6 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
 fn log_end(ended: Result<Result<(), GivenUp>, tokio::task::JoinError>) {
     match ended {
         Ok(Ok(()) | Err(GivenUp)) => {}
-        Err(reason) if reason.is_cancelled() => {}
         Err(reason) => error!(%reason, "a worker has failed; what it held comes again"),
     }
 }

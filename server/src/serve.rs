@@ -1,6 +1,6 @@
 //! The server as a process: signals, the supervisor and monitoring around [`crate::run`].
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tracing::info;
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::signals::{ReloadSignal, StopSignals};
@@ -17,18 +17,27 @@ use crate::run::{Parts, run};
 /// Serves until TERM or INT, and answers for its health meanwhile where it is told to.
 ///
 /// # Errors
-/// What [`run`] says; or the address for monitoring is not to be had.
+/// A limit of 0; what [`run`] says; or the address for monitoring is not to be had.
 pub async fn serve<B: Broker, St: Store>(
     broker: B,
     store: St,
     topology: Topology,
     config: ServerSection,
 ) -> anyhow::Result<()> {
+    for (key, value) in [
+        ("prefetch", usize::from(config.prefetch)),
+        ("held_bytes", config.held_bytes),
+        ("batch_rows", config.batch_rows),
+        ("batch_bytes", config.batch_bytes),
+        ("workers", config.workers),
+    ] {
+        ensure!(value > 0, "server.{key} is 0; it has to be 1 or more");
+    }
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
     let (clock, random, address) = (Clock::system(), Random::from_system(), config.http);
     let (health, metrics) = (Health::new(clock.clone()), Metrics::default());
-    let monitored = (health.clone(), metrics.clone());
+    let monitored = (store.clone(), health.clone(), metrics.clone());
     let parts = Parts { broker, store, topology, config, health, metrics, clock, random };
     let stop = async move {
         loop {
@@ -39,6 +48,6 @@ pub async fn serve<B: Broker, St: Store>(
             }
         }
     };
-    let serving = http::beside(run(parts, stop), address, monitored.0, monitored.1);
+    let serving = http::beside(run(parts, stop), address, monitored.0, monitored.1, monitored.2);
     supervisor::guard(Box::pin(serving)).await
 }

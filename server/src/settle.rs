@@ -5,13 +5,13 @@
 //! handed over and never waited for: under a broker alarm that would wait for ever.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 use vogeler_messaging::topology::run_key;
 use vogeler_messaging::{Acks, Backoff, Lost, Message, Properties, Publish, PublishError, Session, Topology};
 use vogeler_protocol::message::{self, Event, Notice, Version};
@@ -40,14 +40,17 @@ struct Inner<S, A> {
     burials: TaskTracker,
     held: AtomicUsize,
     held_bytes: AtomicUsize,
+    buried_bytes: AtomicUsize,
     released: Notify,
+    /// Whether it was told that dead letters wait.
+    told: AtomicBool,
     metrics: Metrics,
 }
 
 impl<S, A> Drop for Inner<S, A> {
     /// What was not settled is back in the queue.
     fn drop(&mut self) {
-        self.metrics.released(*self.held.get_mut(), *self.held_bytes.get_mut());
+        self.metrics.released(*self.held.get_mut(), *self.held_bytes.get_mut() + *self.buried_bytes.get_mut());
     }
 }
 
@@ -69,6 +72,8 @@ impl<S: Session, A: Acks> Settler<S, A> {
             burials: TaskTracker::new(),
             held: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
+            buried_bytes: AtomicUsize::new(0),
+            told: AtomicBool::new(false),
             released: Notify::new(),
             metrics,
         }))
@@ -114,9 +119,9 @@ impl<S: Session, A: Acks> Settler<S, A> {
         self.0.held_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether dead letters are on their way, or wait for the broker.
-    pub fn is_burying(&self) -> bool {
-        !self.0.burials.is_empty()
+    /// How many dead letters are on their way, or wait for the broker.
+    pub fn burying(&self) -> usize {
+        self.0.burials.len()
     }
 
     /// This one can never be merged: moves it to the dead letters.
@@ -129,6 +134,10 @@ impl<S: Session, A: Acks> Settler<S, A> {
             detail = letter::shortened(&unusable.detail, SENTENCE_BYTES),
             "a message goes to the dead letters"
         );
+        // They wait for the broker, maybe long; the bytes to hold are those of what is on its way to the database.
+        self.0.held_bytes.fetch_sub(parcel.weight, Ordering::Relaxed);
+        self.0.buried_bytes.fetch_add(parcel.weight, Ordering::Relaxed);
+        self.0.released.notify_one();
         let settler = self.clone();
         self.0.burials.spawn(async move {
             let (tag, size) = (parcel.tag, parcel.weight);
@@ -139,9 +148,16 @@ impl<S: Session, A: Acks> Settler<S, A> {
                 }
                 settler.0.metrics.dead_lettered(unusable.reason);
                 settler.ack(&[tag]).await;
-                settler.release(size);
+                settler.0.held.fetch_sub(1, Ordering::Relaxed);
+                settler.0.buried_bytes.fetch_sub(size, Ordering::Relaxed);
+                settler.0.metrics.released(1, size);
             }
         });
+    }
+
+    /// Whether that dead letters wait is to be told: once, not once for each and each time.
+    fn is_news(&self) -> bool {
+        !self.0.told.swap(true, Ordering::Relaxed)
     }
 
     /// True once the queue of dead letters has it. False when the connection ended: the delivery
@@ -152,15 +168,20 @@ impl<S: Session, A: Acks> Settler<S, A> {
             let publish =
                 Publish { exchange: &self.0.topology.dead, routing_key: "", mandatory: true, message: letter.clone() };
             match self.0.publishing.publish(publish).await {
-                Ok(()) => return true,
-                Err(PublishError::Lost(reason @ (Lost::Denied(_) | Lost::NotFound(_)))) => {
-                    error!(%reason, "a dead letter waits; vogeler-server setup makes what is missing");
+                Ok(()) => {
+                    if self.0.told.swap(false, Ordering::Relaxed) {
+                        info!("dead letters are taken again");
+                    }
+                    return true;
+                }
+                Err(PublishError::Lost(reason @ (Lost::Denied(_) | Lost::NotFound(_)))) if self.is_news() => {
+                    error!(%reason, "dead letters wait; vogeler-server setup makes what is missing");
+                }
+                Err(reason @ (PublishError::Full { .. } | PublishError::Unroutable { .. })) if self.is_news() => {
+                    error!(%reason, "dead letters wait; make room among them (vogeler-server dead), or run setup");
                 }
                 // Its channel alone may be gone, over somebody else's message: the next opens another.
-                Err(PublishError::Lost(reason)) => debug!(%reason, "a dead letter was not published"),
-                Err(reason @ (PublishError::Full { .. } | PublishError::Unroutable { .. })) => {
-                    error!(%reason, "a dead letter waits; make room in the queue of dead letters, or run setup");
-                }
+                Err(reason) => debug!(%reason, "a dead letter still waits"),
             }
             tokio::select! {
                 biased;

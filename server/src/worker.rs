@@ -28,8 +28,13 @@ use crate::settle::Settler;
 /// within the time that a request may take.
 const MOST_BYTES: usize = 32 << 20;
 
-/// How often a row that fails for no known reason is tried.
-const TRIES: u32 = 3;
+/// How often a row that fails for no known reason is tried, with pauses of 1, 2, 4 and 8 s: what runs the
+/// database's functions may have to be started anew.
+const TRIES: u32 = 5;
+
+/// How often a document may stand alone before a database that answers every trial write and never this
+/// one. With the waits between, which grow to 10 s, that is well over half a minute.
+const UNANSWERED: u32 = 10;
 
 /// The database stayed away; what is unsettled goes back to the queue.
 #[derive(Debug)]
@@ -182,7 +187,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
                     let again = writing.into_iter().map(unread).collect();
                     // What timed out may have been too much at once.
                     if let Some(alone) = halve(again, &mut pending) {
-                        pending.push(vec![alone]);
+                        self.unanswered(alone, &reason, &mut pending);
                     }
                 }
             }
@@ -239,6 +244,16 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         pending: &mut Vec<Vec<Group>>,
     ) -> Result<Vec<Group>, GivenUp> {
         let mut again = Vec::new();
+        // Where every row fails, what runs the database's functions is gone, and no document is to blame.
+        let failed = |fate: &&Fate| matches!(fate, Fate::Failed { .. });
+        if fates.len() > 1 && fates.iter().all(|fate| failed(&fate)) {
+            warn!(rows = fates.len(), "the database failed over every record of a request; trying again");
+            self.pause(1).await;
+            if self.give_up.is_cancelled() {
+                return Err(GivenUp);
+            }
+            return Ok(writing.into_iter().map(unread).collect());
+        }
         for (group, fate) in writing.into_iter().zip(fates) {
             match fate {
                 Fate::Stored { rev } => self.settle(group, Some(&rev)).await,
@@ -266,6 +281,16 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             }
         }
         Ok(again)
+    }
+
+    /// A document that stood alone when the database did not answer, and that answers others again.
+    fn unanswered(&mut self, group: Group, reason: &StoreError, pending: &mut Vec<Vec<Group>>) {
+        let failures = group.failures + 1;
+        if failures < UNANSWERED {
+            pending.push(vec![Group { failures, ..group }]);
+        } else if let Some(incoming) = take_apart(group, pending) {
+            self.bury(incoming, "refused", &format!("the database answers others and never for this record: {reason}"));
+        }
     }
 
     /// A document that is refused alone. While the database answers, the document is to blame.
@@ -370,16 +395,11 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         let first = if slow { Duration::from_secs(10) } else { Duration::from_millis(50) };
         let first = first.saturating_mul(2u32.saturating_pow(self.setbacks.min(8))).min(ceiling);
         let mut backoff = Backoff::new(self.random.clone(), first, ceiling);
-        let writes_fail = matches!(reason, StoreError::Refused { .. });
         loop {
             let wait = backoff.next_wait();
             let waited = self.give_up.run_until_cancelled(tokio::time::sleep(wait)).await;
             waited.ok_or(GivenUp)?;
-            let answers = match self.store.probe().await {
-                Ok(()) if writes_fail => self.store.probe_write().await,
-                answers => answers,
-            };
-            match answers {
+            match self.store.probe_write().await {
                 Ok(()) => {
                     self.health.back();
                     return Ok(());
@@ -392,8 +412,9 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
     }
 
     async fn pause(&self, failures: u32) {
-        let longest = Duration::from_millis(200).saturating_mul(2u32.saturating_pow(failures));
-        tokio::time::sleep(self.random.up_to(longest)).await;
+        let pause = Duration::from_secs(1).saturating_mul(2u32.saturating_pow(failures));
+        // Who gives up meanwhile finds the next batch refused to it.
+        let _ = self.give_up.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
 }
 

@@ -19,7 +19,7 @@ use vogeler_messaging::{Broker as _, Message, Properties, Publish, PublishError,
 use vogeler_protocol::message::{self, CommandResult, Payload};
 use vogeler_protocol::{Data, NodeName, Random};
 
-use crate::{Site, eventually};
+use crate::{Site, eventually, torture};
 
 /// Confirms that may be outstanding at once.
 const WINDOW: usize = 100;
@@ -36,6 +36,8 @@ pub struct Fleet {
     /// Which of them the broker has confirmed; only these were promised anything.
     confirmed: BTreeSet<(usize, u64)>,
     turn: usize,
+    /// How large each was made.
+    sizes: BTreeMap<(usize, u64), usize>,
     /// Bytes of the largest result so far.
     largest: usize,
     random: Random,
@@ -85,6 +87,7 @@ impl Fleet {
             made: vec![0; nodes],
             confirmed: BTreeSet::new(),
             turn: 0,
+            sizes: BTreeMap::new(),
             largest: 0,
             random,
         }
@@ -103,7 +106,8 @@ impl Fleet {
         self.largest = self.largest.max(bytes + 300);
         self.made[index] += 1;
         let seq = self.made[index];
-        let data = json!({ "node": self.nodes[index], "seq": seq, "fill": noise(&self.random, bytes) });
+        self.sizes.insert((index, seq), bytes);
+        let data = json!({ "node": self.nodes[index], "seq": seq, "fill": fill(index, seq, bytes) });
         let payload = Payload::Data(Data::parse(&data.to_string()).expect("an object"));
         let alias = format!("r{seq}").parse().expect("an alias");
         let mut result = CommandResult::bare(self.nodes[index].clone(), alias, payload).expect("a key");
@@ -228,8 +232,10 @@ impl Fleet {
                 account.missing.push((node.clone(), *seq));
                 continue;
             }
-            let whole = data["node"] == node.as_str() && data["seq"] == *seq;
-            assert!(whole, "{key} of {node} is not what was sent: {data}");
+            let sent = self.sizes.get(&(index, *seq)).map(|bytes| fill(index, *seq, *bytes));
+            let whole =
+                data["node"] == node.as_str() && data["seq"] == *seq && data["fill"].as_str() == sent.as_deref();
+            assert!(whole, "{key} of {node} is not what was sent: {data:.300}");
             assert_eq!(entry["seq"], *seq, "the entry of {key} of {node}: {entry}");
             assert_eq!(entry["instance"], self.instances[index].to_string(), "the entry of {key} of {node}: {entry}");
             account.stored += 1;
@@ -256,6 +262,9 @@ impl Fleet {
                     Ok(account) if account.missing.is_empty() => return account,
                     Ok(account) => {
                         let (missing, lost) = (account.missing.len(), account.lost());
+                        if late {
+                            torture::report("a story that has failed", 1, &account);
+                        }
                         assert!(!late, "{missing} of {sent} results are lost, by node and sequence:\n{lost}");
                         missing
                     }
@@ -271,6 +280,11 @@ impl Fleet {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// What a result of that place is filled with, the same each time.
+fn fill(index: usize, seq: u64, bytes: usize) -> String {
+    noise(&Random::seeded(((index as u64) << 32) | seq), bytes)
 }
 
 /// Text that does not compress as padding does.

@@ -108,9 +108,14 @@ impl Site {
 
     /// Runs a program of ours to its end, with the site's configuration.
     pub async fn run(&self, program: &str, args: &[&str]) -> Outcome {
+        Outcome::of(&mut self.command(program, args)).await
+    }
+
+    /// A command of ours with the site's configuration.
+    pub fn command(&self, program: &str, args: &[&str]) -> tokio::process::Command {
         let mut command = command(binary(program));
         command.env("VOGELER_CONFIG", self.path("vogeler.yaml")).args(args);
-        Outcome::of(&mut command).await
+        command
     }
 
     /// Runs the runner.

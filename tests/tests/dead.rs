@@ -107,8 +107,9 @@ async fn a_replay_never_rolls_a_record_back() {
     let site = Site::start("rollback").await;
     let _server = site.server().await;
     let counted = |seq: u64| json!({ "epoch": 1, "seq": seq });
-    // With an order, which decides; and without one, where the time of sending does.
-    for (older, newer, sent) in [(counted(1), counted(2), None), (json!({}), json!({}), Some(1_000_000))] {
+    // With an order, which decides; without one, where the time of sending does, or the time of death.
+    let cases = [(counted(1), counted(2), None), (json!({}), json!({}), Some(1_000_000)), (json!({}), json!({}), None)];
+    for (older, newer, sent) in cases {
         forbid(&site, "motd").await;
         publish(&site, motd("old", &older, sent)).await;
         expect_letters(&site, 1).await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 use vogeler_tests::faulty::FaultyStore;
-use vogeler_tests::{Fleet, Program, Site, eventually};
+use vogeler_tests::{Fleet, Outcome, Program, Site, eventually};
 
 /// Where a server that was told to take any port answers, by its own words.
 fn monitored_at(server: &Program) -> String {
@@ -43,14 +43,12 @@ async fn healthz_says_what_is_missing() {
     let at = monitored_at(&server);
     let told = expect_health(&at, 200, "ok").await;
     assert_eq!(told, json!({ "status": "ok", "broker": "connected", "database": "there" }));
+    // Though it has nothing to write.
     store.down().await;
-    let mut fleet = Fleet::new("health", 1);
-    fleet.send(&site, 1, 100).await;
     let told = expect_health(&at, 503, "away since").await;
     assert_eq!((&told["status"], &told["broker"]), (&json!("waiting"), &json!("connected")), "{told}");
     store.up();
     expect_health(&at, 200, "ok").await;
-    fleet.expect_all_kept(&site).await;
     let (nowhere, _) = ask(&format!("{at}/nowhere")).await.unwrap();
     assert_eq!(nowhere, 404);
 }
@@ -85,13 +83,16 @@ async fn metrics_count_what_was_done() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_said() {
+async fn what_cannot_be_meant_is_said() {
     let site = Site::start("taken").await;
     let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = other.local_addr().unwrap().to_string();
     let refused = site.run("vogeler-server", &["run", "--http", &address]).await.expect(1);
     let words = format!("cannot listen on {address}, which --http or server.http names");
     assert!(refused.stderr.contains(&words), "{refused:?}");
+    let none =
+        Outcome::of(site.command("vogeler-server", &["run"]).env("VOGELER_SERVER_PREFETCH", "0")).await.expect(1);
+    assert!(none.stderr.contains("server.prefetch is 0; it has to be 1 or more"), "{none:?}");
     let wrong = site.run("vogeler-server", &["run", "--http", "here"]).await.expect(1);
     assert!(wrong.stderr.contains("--http"), "{wrong:?}");
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,9 +30,16 @@ pub fn adopt() -> anyhow::Result<()> {
 /// Ends every plugin that still runs, with its group and with what has escaped it: the program ends.
 pub async fn end_all(node: &NodeName) {
     let groups: Vec<Pid> = plugins().iter().copied().map(Pid::from_raw).collect();
-    for group in groups {
+    for group in &groups {
         // One that has ended meanwhile needs no signal.
-        let _ = killpg(group, Signal::SIGKILL);
+        let _ = killpg(*group, Signal::SIGKILL);
+    }
+    // What has escaped falls to us when its parent is gone, and not before.
+    for _ in 0..LEADERS_END {
+        if groups.iter().all(|leader| has_ended(*leader)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     remove(&[format!("VOGELER_NODE={node}")]).await;
 }
@@ -71,6 +79,9 @@ fn plugins() -> MutexGuard<'static, BTreeSet<i32>> {
 /// Rounds of looking: each may bring to light what the killed ones had started. A program that forks
 /// without pause and never stays is chased for about a second.
 const ROUNDS: usize = 500;
+
+/// Looks at plugins that were killed, until they have ended; one that the kernel holds is left to it.
+const LEADERS_END: usize = 500;
 
 /// Rounds in a row that have to find nothing: one that forks and ends while it is looked at is seen in none.
 const QUIET_ROUNDS: usize = 3;
@@ -118,6 +129,10 @@ fn reap() -> bool {
         let _ = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
     }
     !zombies.is_empty()
+}
+
+fn has_ended(pid: Pid) -> bool {
+    is_zombie(pid) || !Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn is_zombie(pid: Pid) -> bool {

@@ -50,15 +50,22 @@ impl Frames {
 /// lapin reads tables within tables by recursion and bounds only the frame they come in: a frame of
 /// 131072 bytes holds 26,000 levels, which took 128 MiB of stack and not 256 (debug build, lapin 4.12.3). It
 /// starts its thread with the standard library's default, and that can be set by `RUST_MIN_STACK` alone. What is
-/// not used of a stack costs address space and no memory.
+/// not used of a stack costs address space and no memory. A larger value that somebody has set stands.
+///
+/// # Safety
+/// There must be no other thread: the environment is changed.
 #[allow(unsafe_code, clippy::disallowed_methods, reason = "the one way to that default; there is one thread yet")]
-pub fn deepen_stacks(frames: Frames) {
+pub unsafe fn deepen_stacks(frames: Frames) {
     let bytes: usize = match frames {
         Frames::Small => 16 << 20,
         Frames::Large => 256 << 20,
     };
-    // SAFETY: the caller vouches that no other thread reads the environment meanwhile.
-    unsafe { std::env::set_var("RUST_MIN_STACK", bytes.to_string()) };
+    const VARIABLE: &str = "RUST_MIN_STACK";
+    let set = std::env::var(VARIABLE).ok().and_then(|set| set.parse::<usize>().ok());
+    if set.is_none_or(|set| set < bytes) {
+        // SAFETY: the caller vouches that no other thread reads the environment meanwhile.
+        unsafe { std::env::set_var(VARIABLE, bytes.to_string()) };
+    }
 }
 
 /// Seconds. A consumer whose machine died is gone after two to three of these.

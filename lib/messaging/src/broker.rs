@@ -60,8 +60,8 @@ pub trait Session: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Consumer, ConsumeError>> + Send;
 
     /// Takes the message at the head of a queue away without looking at it: one that cannot be read ends
-    /// the connection of whoever looks. It is lost, and this session may be, too.
-    fn discard_head(&self, queue: &str) -> impl Future<Output = Result<(), Lost>> + Send;
+    /// the connection of whoever looks. It is lost, and this session may be, too. False where there was none.
+    fn discard_head(&self, queue: &str) -> impl Future<Output = Result<bool, Lost>> + Send;
 
     /// Waits until the connection is gone and returns why, in words.
     fn closed(&self) -> impl Future<Output = String> + Send;

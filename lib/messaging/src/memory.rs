@@ -139,9 +139,8 @@ impl Session for MemorySession {
         Ok(MemoryConsumer { deliveries, acks })
     }
 
-    async fn discard_head(&self, queue: &str) -> Result<(), Lost> {
-        self.open()?.discard_head(queue);
-        Ok(())
+    async fn discard_head(&self, queue: &str) -> Result<bool, Lost> {
+        Ok(self.open()?.discard_head(queue))
     }
 
     async fn closed(&self) -> String {

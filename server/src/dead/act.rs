@@ -32,12 +32,7 @@ pub async fn act<B: Broker>(
                 Output::Text => print(words::list(&listing.letters).as_bytes()),
                 Output::Json => print(&json_lines(&listing.letters)?),
             }
-            if let Some(reason) = listing.cut {
-                bail!(
-                    "the letter after these cannot be read, and hides those behind it: {reason}; \
-                     `dead drop --unreadable` throws it away unseen"
-                );
-            }
+            all_seen(listing.cut)?;
             ExitCode::SUCCESS
         }
         Dead::Show { id, body } => {
@@ -48,17 +43,18 @@ pub async fn act<B: Broker>(
         }
         Dead::Replay { choice } => {
             let mut count = 0;
-            let stayed = letters
+            let dealt = letters
                 .replay(choice.into(), |letter| {
                     count += 1;
                     print(format!("{}\n", words::done(letter, Fate::Replayed)).as_bytes());
                 })
                 .await?;
-            for (letter, reason) in &stayed {
+            for (letter, reason) in &dealt.stayed {
                 print(format!("stays    {}: {reason}\n", letter.id).as_bytes());
             }
-            print(format!("{count} replayed, {} stayed\n", stayed.len()).as_bytes());
-            if stayed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) }
+            print(format!("{count} replayed, {} stayed\n", dealt.stayed.len()).as_bytes());
+            all_seen(dealt.cut)?;
+            if dealt.stayed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) }
         }
         Dead::Drop { unreadable: true, .. } => {
             let words = match letters.discard_unreadable().await? {
@@ -70,17 +66,26 @@ pub async fn act<B: Broker>(
         }
         Dead::Drop { choice, .. } => {
             let mut count = 0;
-            letters
+            let dealt = letters
                 .discard(choice.into(), |letter| {
                     count += 1;
                     print(format!("{}\n", words::done(letter, Fate::Dropped)).as_bytes());
                 })
                 .await?;
             print(format!("{count} dropped\n").as_bytes());
+            all_seen(dealt.cut)?;
             ExitCode::SUCCESS
         }
     };
     Ok(status)
+}
+
+fn all_seen(cut: Option<String>) -> anyhow::Result<()> {
+    let Some(reason) = cut else { return Ok(()) };
+    bail!(
+        "the letter after these cannot be read, and hides those behind it: {reason}; \
+         `dead drop --unreadable` throws it away unseen"
+    )
 }
 
 fn json_lines(list: &[super::Letter]) -> anyhow::Result<Vec<u8>> {

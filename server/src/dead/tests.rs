@@ -54,10 +54,29 @@ async fn what_is_replayed_is_with_the_results_and_no_longer_here() {
     let mut replayed = Vec::new();
     let choice = Choice { reason: Some("forbidden".into()), ..Choice::default() };
     let stayed = dead.replay(choice, |letter| replayed.push(letter.id.clone())).await.unwrap();
-    assert!(stayed.is_empty(), "{stayed:?}");
+    assert!(stayed.stayed.is_empty(), "{stayed:?}");
     assert_eq!(replayed, ["one1", "six6"], "a copy is sent once");
     assert_eq!(session.queue_status("master.in.0").await.unwrap().unwrap().messages, 2);
     assert_eq!(ids(&dead.list().await.unwrap()), [("two2", 1)]);
+}
+
+#[tokio::test]
+async fn an_id_that_two_messages_share_hides_neither() {
+    let (broker, session, topology) = site().await;
+    for reason in ["forbidden", "refused"] {
+        let mut properties = Properties { message_id: Some("cron-1".into()), ..Properties::default() };
+        properties.headers.insert("vogeler-reason".into(), Header::Text(reason.into()));
+        let message = Message { body: format!(r#"{{"node":"web01","why":"{reason}"}}"#).into_bytes(), properties };
+        let publish = Publish { exchange: &topology.dead, routing_key: "", mandatory: true, message };
+        session.publish(publish).await.unwrap();
+    }
+    let dead = DeadLetters { broker: &broker, topology: &topology };
+    let listing = dead.list().await.unwrap();
+    assert!(listing.letters.iter().all(|letter| letter.id.starts_with("cron-1-") && letter.copies == 1), "{listing:?}");
+    let (shown, _) = dead.show(&listing.letters[1].id).await.unwrap();
+    assert_eq!(shown.reason, listing.letters[1].reason);
+    dead.replay(Choice::default(), |_| {}).await.unwrap();
+    assert_eq!(session.queue_status("master.in.0").await.unwrap().unwrap().messages, 2);
 }
 
 #[tokio::test]
@@ -68,8 +87,8 @@ async fn what_cannot_be_sent_back_stays() {
     session.unbind("master.in.0", &topology.master, &key).await.unwrap();
     let dead = DeadLetters { broker: &broker, topology: &topology };
     let stayed = dead.replay(Choice::default(), |_| panic!("not sent back")).await.unwrap();
-    assert_eq!(stayed.len(), 1);
-    assert!(stayed[0].1.contains("no queue takes"), "{}", stayed[0].1);
+    let [(_, reason)] = &stayed.stayed[..] else { panic!("{stayed:?}") };
+    assert!(reason.contains("no queue takes"), "{reason}");
     assert_eq!(ids(&dead.list().await.unwrap()), [("one1", 1)]);
 }
 
@@ -86,7 +105,7 @@ async fn only_what_was_named_is_dropped() {
     let dead = DeadLetters { broker: &broker, topology: &topology };
     let drop = async |id: &str| {
         let choice = Choice { ids: vec![id.to_owned()], ..Choice::default() };
-        dead.discard(choice, |_| {}).await.map_err(|error| error.to_string())
+        dead.discard(choice, |_| {}).await.map(drop).map_err(|error| error.to_string())
     };
     assert!(drop("one-").await.unwrap_err().contains("several dead letters"), "the beginning of two");
     assert!(drop("tw").await.unwrap_err().contains("too short"));

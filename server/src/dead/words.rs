@@ -27,7 +27,7 @@ pub(super) fn list(letters: &[Letter]) -> String {
 pub(super) fn show(letter: &Letter, message: &Message) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:16}{}", plain(value));
+        let _ = writeln!(text, "{:16}{}", plain(name), plain(value));
     };
     line("id", &letter.id);
     line("reason", &letter.reason);
@@ -72,10 +72,16 @@ fn named(letter: &Letter) -> String {
 
 /// One line that does nothing to a terminal: whoever may publish could have sent anything.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || turns_text(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Characters that change the direction of what follows, by which one text is shown as another.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn readable(body: &[u8]) -> String {
-    let harmless = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    let harmful = |c: char| (c.is_control() && c != '\n' && c != '\t') || turns_text(c);
+    let harmless = |c: char| if harmful(c) { char::REPLACEMENT_CHARACTER } else { c };
     String::from_utf8_lossy(body).chars().map(harmless).collect()
 }

@@ -166,19 +166,19 @@ impl Session for AmqpSession {
         AmqpConsumer::start(&self.0.connection, queue, options).await
     }
 
-    async fn discard_head(&self, queue: &str) -> Result<(), Lost> {
+    async fn discard_head(&self, queue: &str) -> Result<bool, Lost> {
         let channel = self.0.connection.create_channel().await.map_err(|error| convert::lost(&error))?;
         // Without acknowledgement it is gone once it was sent, whether it was understood or not.
         let taken = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true });
         // lapin forgets the answer that ends its connection.
         let taken = tokio::select! {
             biased;
-            taken = taken => taken.map(drop),
-            _ = self.closed() => Ok(()),
+            taken = taken => taken.map(|message| message.is_some()),
+            _ = self.closed() => Ok(true),
         };
         taken.or_else(|error| match convert::soft_error(&error) {
             Some(_) => Err(convert::lost(&error)),
-            None => Ok(()),
+            None => Ok(true),
         })
     }
 

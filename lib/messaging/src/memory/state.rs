@@ -265,10 +265,8 @@ impl State {
         let _ = self.publish(publish, clock);
     }
 
-    pub(super) fn discard_head(&mut self, queue: &str) {
-        if let Some(waiting) = self.queues.get_mut(queue) {
-            waiting.ready.pop_front();
-        }
+    pub(super) fn discard_head(&mut self, queue: &str) -> bool {
+        self.queues.get_mut(queue).and_then(|waiting| waiting.ready.pop_front()).is_some()
     }
 
     pub(super) fn ack(&mut self, id: Id, tags: &[u64], clock: &Clock) -> Result<(), Lost> {

@@ -1,6 +1,7 @@
 //! The merge itself.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -193,8 +194,10 @@ impl Record {
         client.set("hello_at", json(&now));
         self.client = Some(client.as_raw());
         let clash: Option<Clash> = read(self.others.get(CLASH));
-        // Who was turned away has the name now.
-        if clash.is_some_and(|clash| Some(&clash.machine_id) == hello.machine_id.as_ref()) {
+        // Who was turned away has the name now, or has not tried for long: one that tries says so at each start.
+        let over =
+            |clash: &Clash| Some(&clash.machine_id) == hello.machine_id.as_ref() || now.since(clash.at) > LONG_AGO;
+        if clash.as_ref().is_some_and(over) {
             self.others.remove(CLASH);
         }
         self.touch(now);
@@ -230,6 +233,9 @@ struct Clash {
     version: String,
     at: Timestamp,
 }
+
+/// From then on a hello of the client that has the name takes the note away.
+const LONG_AGO: Duration = Duration::from_secs(24 * 3600);
 
 /// Where it stands, among the members of `vogeler`.
 const CLASH: &str = "clash";
