@@ -5,6 +5,7 @@
 //! RabbitMQ puts what is returned alone behind what was returned before. Order means nothing here.
 
 mod act;
+mod visit;
 mod words;
 
 pub use act::act;
@@ -13,21 +14,21 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use tokio::time::{Instant, timeout};
-use vogeler_messaging::{
-    Acks, Broker, ConsumeOptions, Consumer, Delivery, Message, Publish, PublishError, QueueStatus, Session, Topology,
-};
+use tokio::time::timeout;
+use vogeler_messaging::{Broker, ConsumeOptions, Consumer, Message, Publish, PublishError, Session, Topology};
 
 use crate::letter::{self, Letter};
-
-/// How long the broker may take to hand over the next letter.
-const NEXT: Duration = Duration::from_secs(30);
+use visit::{NEXT, Seen, Visit};
 
 /// How long the confirm of a replayed letter may take; under an alarm the broker gives none.
 const CONFIRM: Duration = Duration::from_secs(30);
 
-/// How long somebody else's consumer is waited for; the broker forgets one that has gone a moment later.
-const BUSY: Duration = Duration::from_secs(3);
+/// How long acknowledgements have before the channel closes. A quorum queue takes 32 at a time, and RabbitMQ
+/// forgets the others with the channel.
+const SETTLING: Duration = Duration::from_millis(300);
+
+/// How often what came back all the same is taken away again.
+const AGAIN: usize = 20;
 
 /// The least that is taken as the beginning of an id.
 const SHORTEST_PREFIX: usize = 4;
@@ -100,9 +101,10 @@ impl<B: Broker> DeadLetters<'_, B> {
         let mut visit = Visit::begin(self, None).await?;
         loop {
             let delivery = match visit.next().await {
-                Ok(Some(delivery)) => delivery,
+                Ok(Some(seen)) => seen.delivery,
                 Ok(None) => break,
                 Err(reason) => {
+                    ensure!(visit.is_lost().await, reason);
                     listing.cut = Some(format!("{reason:#}"));
                     break;
                 }
@@ -132,7 +134,7 @@ impl<B: Broker> DeadLetters<'_, B> {
         let id = whole_id(id, &listing)?;
         let mut visit = Visit::begin(self, Some(listing.deliveries)).await?;
         let mut found = None;
-        while let Some(delivery) = visit.next().await? {
+        while let Some(Seen { delivery, .. }) = visit.next().await? {
             let letter = Letter::read(&delivery);
             if letter.fingerprint == id {
                 found = Some((letter, delivery.message));
@@ -163,10 +165,10 @@ impl<B: Broker> DeadLetters<'_, B> {
     async fn deal(&self, mut choice: Choice, fate: Fate, mut done: impl FnMut(&Letter)) -> anyhow::Result<Dealt> {
         let listing = self.list().await?;
         choice.ids = choice.ids.iter().map(|id| whole_id(id, &listing)).collect::<anyhow::Result<_>>()?;
-        let mut stayed = Vec::new();
+        let (mut stayed, mut waiting) = (Vec::new(), Vec::new());
         let mut dealt_with: HashMap<String, bool> = HashMap::new();
         let mut visit = Visit::begin(self, Some(listing.deliveries)).await?;
-        while let Some(delivery) = visit.next().await? {
+        while let Some(Seen { delivery, consumer }) = visit.next().await? {
             let letter = Letter::read(&delivery);
             if !choice.means(&letter) {
                 continue;
@@ -184,15 +186,47 @@ impl<B: Broker> DeadLetters<'_, B> {
                     }
                 },
             };
-            if gone {
-                visit.take_away(tag).await?;
+            // Each that is taken away lets the broker hand out one more; where that would be the one that
+            // cannot be read, all wait until the end.
+            match (gone, &listing.cut) {
+                (false, _) => {}
+                (true, None) => visit.take_away(consumer, tag).await?,
+                (true, Some(_)) => waiting.push((consumer, tag)),
             }
             if dealt_with.insert(letter.fingerprint.clone(), gone).is_none() && gone {
                 done(&letter);
             }
         }
+        for (consumer, tag) in waiting {
+            visit.take_away(consumer, tag).await?;
+        }
+        tokio::time::sleep(SETTLING).await;
         visit.end().await;
+        dealt_with.retain(|_, gone| *gone);
+        self.see_gone(&dealt_with).await?;
         Ok(Dealt { stayed, cut: listing.cut })
+    }
+
+    /// Looks whether they are gone, and takes away what the broker has forgotten to.
+    async fn see_gone(&self, gone: &HashMap<String, bool>) -> anyhow::Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..AGAIN {
+            let listing = self.list().await?;
+            if !listing.letters.iter().any(|letter| gone.contains_key(&letter.fingerprint)) {
+                return Ok(());
+            }
+            let mut visit = Visit::begin(self, Some(listing.deliveries)).await?;
+            while let Some(Seen { delivery, consumer }) = visit.next().await? {
+                if gone.contains_key(&Letter::read(&delivery).fingerprint) {
+                    visit.take_away(consumer, delivery.tag).await?;
+                }
+            }
+            tokio::time::sleep(SETTLING).await;
+            visit.end().await;
+        }
+        bail!("the broker keeps letters that were dealt with; list them before you replay anything again")
     }
 
     /// Publishes it and waits for the confirm; the inner error is the broker's word on this letter alone.
@@ -296,79 +330,6 @@ fn whole_id(beginning: &str, listing: &Listing) -> anyhow::Result<String> {
             bail!("none of the dead letters that can be read has the id {beginning:?}; nothing was done")
         }
         (None, _) => bail!("no dead letter has the id {beginning:?}; nothing was done"),
-    }
-}
-
-async fn look<S: Session>(session: &S, queue: &str) -> anyhow::Result<QueueStatus> {
-    let status = session.queue_status(queue).await.context("cannot look into the queue of dead letters")?;
-    status.with_context(|| format!("there is no queue {queue:?}; run vogeler-server setup"))
-}
-
-/// One walk along the queue, from its head to what was its end when it began, or to a limit.
-///
-/// Everything is handed over unsettled, bodies included, as fast as it is read, on a connection that
-/// does nothing else: a letter that cannot be read ends it.
-struct Visit<S: Session> {
-    /// For questions, and for what is sent back.
-    session: S,
-    consuming: S,
-    consumer: S::Consumer,
-    left: u32,
-}
-
-impl<S: Session> Visit<S> {
-    /// Beyond `most` the broker hands out nothing: what stands there may be unreadable.
-    async fn begin<B: Broker<Session = S>>(letters: &DeadLetters<'_, B>, most: Option<u32>) -> anyhow::Result<Self> {
-        let (session, queue) = (letters.broker.connect().await?, letters.topology.dead_queue().name);
-        let deadline = Instant::now() + BUSY;
-        loop {
-            let status = look(&session, &queue).await?;
-            if status.consumers == 0 {
-                let consuming = letters.broker.connect().await?;
-                // More than a prefetch can say is no limit, which is 0.
-                let prefetch = most.map_or(0, |most| u16::try_from(most.max(1)).unwrap_or(0));
-                let options = ConsumeOptions { prefetch, exclusive: false };
-                let consumer = consuming.consume(&queue, options).await.context("cannot read the dead letters")?;
-                let left = most.map_or(status.messages, |most| most.min(status.messages));
-                let alone = look(&session, &queue).await?.consumers <= 1;
-                let visit = Self { session: session.clone(), consuming, consumer, left };
-                if alone {
-                    return Ok(visit);
-                }
-                visit.let_go().await;
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "somebody else consumes {queue}, another `vogeler-server dead` perhaps; try again when it is through"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn next(&mut self) -> anyhow::Result<Option<Delivery>> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        match timeout(NEXT, self.consumer.next()).await {
-            Ok(Some(delivery)) => Ok(Some(delivery)),
-            Ok(None) => bail!("the connection was lost over it: {}", self.consuming.closed().await),
-            Err(_) => bail!("the broker hands over no more letters, though {} are said to be left", left + 1),
-        }
-    }
-
-    async fn take_away(&self, tag: u64) -> anyhow::Result<()> {
-        self.consumer.acks().ack(&[tag]).await.context("a letter was dealt with and could not be taken away")
-    }
-
-    /// What was not taken away returns.
-    async fn let_go(self) {
-        self.consumer.close().await;
-        self.consuming.close().await;
-    }
-
-    async fn end(self) {
-        let session = self.session.clone();
-        self.let_go().await;
-        session.close().await;
     }
 }
 

@@ -201,6 +201,11 @@ pub fn revive(message: Message, own_login: &str) -> Message {
     Message { body, properties: Properties { user_id, expiration: None, persistent: true, ..properties } }
 }
 
+/// Whether a header says how a letter died, in our own words.
+pub fn is_ours(name: &str) -> bool {
+    name == USER_ID || OF_THE_DEAD.contains(&name)
+}
+
 /// Whether the broker made it a dead letter, over its delivery limit; it then says so itself.
 fn of_the_broker(properties: &Properties) -> bool {
     properties.headers.contains_key("x-first-death-reason")
@@ -208,7 +213,7 @@ fn of_the_broker(properties: &Properties) -> bool {
 
 /// Such a letter never was in our hands: what looks like our headers is the producer's.
 fn without_ours(mut properties: Properties) -> Properties {
-    properties.headers.retain(|name, _| name != USER_ID && !OF_THE_DEAD.contains(&name.as_str()));
+    properties.headers.retain(|name, _| !is_ours(name));
     properties
 }
 

@@ -32,6 +32,24 @@ struct Inner {
     in_flight_bytes: Gauge,
 }
 
+/// Every reason that the server gives; `delivery_limit` is the broker's.
+const REASONS: [&str; 14] = [
+    "bad_data",
+    "bad_format",
+    "bad_name",
+    "bad_outcome",
+    "bad_output",
+    "forbidden",
+    "identity",
+    "missing_header",
+    "not_a_hello",
+    "not_a_result",
+    "record_too_large",
+    "refused",
+    "row_failed",
+    "unknown_version",
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
@@ -94,6 +112,13 @@ impl Default for Metrics {
             Unit::Bytes,
             inner.in_flight_bytes.clone(),
         );
+        // A counter that begins with 1 has no increase: what is watched for is there from the start.
+        for outcome in ["stored", "unchanged", "failed"] {
+            drop(inner.settled.get_or_create(&Outcome { outcome }));
+        }
+        for reason in REASONS {
+            drop(inner.dead_lettered.get_or_create(&Reason { reason }));
+        }
         Self(Arc::new(Inner { registry, ..inner }))
     }
 }

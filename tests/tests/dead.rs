@@ -86,6 +86,30 @@ async fn what_the_database_forbade_is_stored_once_it_allows_it() {
     assert_eq!(account.missing, [("dead0002".parse().unwrap(), 2)]);
 }
 
+#[tokio::test]
+async fn more_letters_than_one_consumer_is_handed_are_all_dealt_with() {
+    let site = Site::start("many").await;
+    let session = site.session().await;
+    let mut publishing = tokio::task::JoinSet::new();
+    for number in 0..2_500 {
+        let properties = Properties { message_id: Some(format!("letter-{number}")), ..Properties::default() };
+        let message = Message { body: b"words".to_vec(), properties };
+        let session = session.clone();
+        publishing.spawn(async move {
+            let publish = Publish { exchange: "vogeler.dead", routing_key: "", mandatory: true, message };
+            session.publish(publish).await.unwrap();
+        });
+    }
+    while let Some(published) = publishing.join_next().await {
+        published.unwrap();
+    }
+    assert_eq!(letters(&site).await.len(), 2_500);
+    dead(&site, &["show", "letter-2499"]).await.expect(0);
+    let dropped = dead(&site, &["drop", "--reason", "unknown"]).await.expect(0).stdout;
+    assert!(dropped.ends_with("2500 dropped\n"), "all of them: {}", dropped.lines().last().unwrap());
+    expect_letters(&site, 0).await;
+}
+
 /// One result of `motd` as a producer sends it.
 fn motd(text: &str, order: &Value, sent: Option<u64>) -> Message {
     let mut body = json!({ "v": 1, "node": "web01", "command": "motd", "outcome": "ok", "data": text });

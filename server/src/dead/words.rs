@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use vogeler_messaging::Message;
+use vogeler_messaging::{Header, Message};
 
 use super::{Fate, Letter};
+use crate::letter;
 
 /// A person's list: a line for each, the oldest first.
 pub(super) fn list(letters: &[Letter]) -> String {
@@ -19,7 +20,8 @@ pub(super) fn list(letters: &[Letter]) -> String {
         let _ = writeln!(text, "    {}: {}", plain(&letter.reason), plain(&letter.detail));
     }
     let bytes: usize = letters.iter().map(|letter| letter.bytes * letter.copies).sum();
-    let _ = writeln!(text, "{} dead letters, {bytes} bytes", letters.len());
+    let count = letters.len();
+    let _ = writeln!(text, "{count} dead letter{}, {bytes} bytes", if count == 1 { "" } else { "s" });
     text
 }
 
@@ -27,7 +29,7 @@ pub(super) fn list(letters: &[Letter]) -> String {
 pub(super) fn show(letter: &Letter, message: &Message) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{:16}{}", plain(name), plain(value));
+        let _ = writeln!(text, "{:16} {}", plain(name), plain(value));
     };
     line("id", &letter.id);
     line("reason", &letter.reason);
@@ -45,9 +47,16 @@ pub(super) fn show(letter: &Letter, message: &Message) -> String {
         line(name, value);
     }
     for (name, value) in &message.properties.headers {
-        if !name.starts_with("vogeler-") {
-            line(name, &format!("{value:?}"));
+        // How often somebody looked is of no interest; what is ours stands above.
+        if name == "x-delivery-count" || letter::is_ours(name) {
+            continue;
         }
+        let value = match value {
+            Header::Text(text) => text.clone(),
+            Header::Number(number) => number.to_string(),
+            Header::Flag(flag) => flag.to_string(),
+        };
+        line(&format!("header {name}"), &value);
     }
     text.push('\n');
     text.push_str(&readable(&message.body));

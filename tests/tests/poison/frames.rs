@@ -140,7 +140,7 @@ async fn a_dead_letter_that_cannot_be_read_can_be_dropped_unseen() {
     publish(&site.session().await, json_message("hidden", "words")).await;
     expect_letters(&site, 4).await;
     let listed = site.run("vogeler-server", &["dead", "list"]).await.expect(1);
-    assert!(listed.stdout.contains("readable") && listed.stdout.contains("1 dead letters, "), "{listed:?}");
+    assert!(listed.stdout.contains("readable") && listed.stdout.contains("1 dead letter, "), "{listed:?}");
     assert!(listed.stderr.contains("the letter after these cannot be read"), "{listed:?}");
     site.run("vogeler-server", &["dead", "show", "readable"]).await.expect(0);
     for left in [3, 2] {
