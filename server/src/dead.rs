@@ -10,12 +10,13 @@ mod words;
 
 pub use act::act;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::time::timeout;
 use vogeler_messaging::{Broker, ConsumeOptions, Consumer, Message, Publish, PublishError, Session, Topology};
+use vogeler_protocol::Random;
 
 use crate::letter::{self, Letter};
 use visit::{NEXT, Seen, Visit};
@@ -48,6 +49,8 @@ pub struct Listing {
     pub letters: Vec<Letter>,
     /// How many deliveries they are.
     pub deliveries: u32,
+    /// The identity of each of these.
+    identities: Vec<String>,
     /// Why there are more that cannot be listed.
     pub cut: Option<String>,
 }
@@ -111,6 +114,7 @@ impl<B: Broker> DeadLetters<'_, B> {
             };
             listing.deliveries += 1;
             let letter = Letter::read(&delivery);
+            listing.identities.push(letter.identity.clone());
             match known.get(&letter.fingerprint) {
                 Some(position) => listing.letters[*position].copies += 1,
                 None => {
@@ -165,7 +169,8 @@ impl<B: Broker> DeadLetters<'_, B> {
     async fn deal(&self, mut choice: Choice, fate: Fate, mut done: impl FnMut(&Letter)) -> anyhow::Result<Dealt> {
         let listing = self.list().await?;
         choice.ids = choice.ids.iter().map(|id| whole_id(id, &listing)).collect::<anyhow::Result<_>>()?;
-        let (mut stayed, mut waiting) = (Vec::new(), Vec::new());
+        let (mut stayed, mut waiting, mut taken) = (Vec::new(), Vec::new(), HashSet::new());
+        let replay = Random::from_system().uuid().to_string();
         let mut dealt_with: HashMap<String, bool> = HashMap::new();
         let mut visit = Visit::begin(self, Some(listing.deliveries)).await?;
         while let Some(Seen { delivery, consumer }) = visit.next().await? {
@@ -178,16 +183,21 @@ impl<B: Broker> DeadLetters<'_, B> {
             let gone = match (dealt_with.get(&letter.fingerprint), fate) {
                 (Some(gone), _) => *gone,
                 (None, Fate::Dropped) => true,
-                (None, Fate::Replayed) => match self.send_back(&visit.session, &letter, delivery.message).await? {
-                    Ok(()) => true,
-                    Err(reason) => {
-                        stayed.push((letter.clone(), reason));
-                        false
+                (None, Fate::Replayed) => {
+                    match self.send_back(&visit.session, &letter, delivery.message, &replay).await? {
+                        Ok(()) => true,
+                        Err(reason) => {
+                            stayed.push((letter.clone(), reason));
+                            false
+                        }
                     }
-                },
+                }
             };
             // Each that is taken away lets the broker hand out one more; where that would be the one that
             // cannot be read, all wait until the end.
+            if gone {
+                taken.insert(letter.identity.clone());
+            }
             match (gone, &listing.cut) {
                 (false, _) => {}
                 (true, None) => visit.take_away(consumer, tag).await?,
@@ -202,24 +212,24 @@ impl<B: Broker> DeadLetters<'_, B> {
         }
         tokio::time::sleep(SETTLING).await;
         visit.end().await;
-        dealt_with.retain(|_, gone| *gone);
-        self.see_gone(&dealt_with).await?;
+        self.see_gone(&taken).await?;
         Ok(Dealt { stayed, cut: listing.cut })
     }
 
-    /// Looks whether they are gone, and takes away what the broker has forgotten to.
-    async fn see_gone(&self, gone: &HashMap<String, bool>) -> anyhow::Result<()> {
+    /// Looks whether these very letters are gone, and takes away what the broker has forgotten to. One that was
+    /// sent back and has died again meanwhile is another letter.
+    async fn see_gone(&self, gone: &HashSet<String>) -> anyhow::Result<()> {
         if gone.is_empty() {
             return Ok(());
         }
         for _ in 0..AGAIN {
             let listing = self.list().await?;
-            if !listing.letters.iter().any(|letter| gone.contains_key(&letter.fingerprint)) {
+            if !listing.identities.iter().any(|identity| gone.contains(identity)) {
                 return Ok(());
             }
             let mut visit = Visit::begin(self, Some(listing.deliveries)).await?;
             while let Some(Seen { delivery, consumer }) = visit.next().await? {
-                if gone.contains_key(&Letter::read(&delivery).fingerprint) {
+                if gone.contains(&Letter::read(&delivery).identity) {
                     visit.take_away(consumer, delivery.tag).await?;
                 }
             }
@@ -235,9 +245,10 @@ impl<B: Broker> DeadLetters<'_, B> {
         session: &B::Session,
         letter: &Letter,
         message: Message,
+        replay: &str,
     ) -> anyhow::Result<Result<(), String>> {
         let key = letter.way_back();
-        let message = letter::revive(message, &self.broker.login());
+        let message = letter::revive(message, &self.broker.login(), replay);
         let publish = Publish { exchange: &self.topology.master, routing_key: &key, mandatory: true, message };
         let Ok(published) = timeout(CONFIRM, session.publish(publish)).await else {
             let why = session.blocked().unwrap_or_else(|| "no confirm".to_owned());

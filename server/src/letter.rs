@@ -107,6 +107,9 @@ pub struct Letter {
     /// What is the same for copies of one message alone; the id is the producer's to choose.
     #[serde(skip)]
     pub fingerprint: String,
+    /// What is this very letter's alone: one that was sent back and has died again has another.
+    #[serde(skip)]
+    pub identity: String,
     /// How often it is there. A crash between its copy and its acknowledgement leaves a second one.
     pub copies: usize,
     /// One word for why.
@@ -135,7 +138,7 @@ impl Letter {
     /// Reads what a delivery from the queue of dead letters says of itself.
     pub fn read(delivery: &Delivery) -> Self {
         let Message { body, properties } = &delivery.message;
-        let fingerprint = fingerprint(delivery);
+        let (fingerprint, identity) = (fingerprint(delivery), identity(delivery));
         let properties = &if of_the_broker(properties) { without_ours(properties.clone()) } else { properties.clone() };
         let owned = |name: &str| properties.text(name).map(str::to_owned);
         let by_broker = owned("x-first-death-reason");
@@ -158,6 +161,7 @@ impl Letter {
         Self {
             id: id(properties, body),
             fingerprint,
+            identity,
             copies: 1,
             reason: owned(REASON).or(by_broker).unwrap_or_else(|| "unknown".to_owned()),
             detail: detail.unwrap_or_else(|| "it does not say why it is here".to_owned()),
@@ -181,8 +185,9 @@ impl Letter {
     }
 }
 
-/// The message as it was before it died, marked as replayed, to be published by `own_login`.
-pub fn revive(message: Message, own_login: &str) -> Message {
+/// The message as it was before it died, marked as replayed in the replay of that name, to be published
+/// by `own_login`.
+pub fn revive(message: Message, own_login: &str, replay: &str) -> Message {
     let Message { body, mut properties } = message;
     if of_the_broker(&properties) {
         properties = without_ours(properties);
@@ -196,7 +201,7 @@ pub fn revive(message: Message, own_login: &str) -> Message {
         properties.headers.insert(USER_ID.to_owned(), Header::Text(sender));
     }
     properties.headers.retain(|name, _| !OF_THE_DEAD.contains(&name.as_str()) && !name.starts_with("x-"));
-    properties.headers.insert(REPLAYED.to_owned(), Header::Flag(true));
+    properties.headers.insert(REPLAYED.to_owned(), Header::Text(replay.to_owned()));
     let user_id = Some(own_login.to_owned());
     Message { body, properties: Properties { user_id, expiration: None, persistent: true, ..properties } }
 }
@@ -225,6 +230,15 @@ fn fingerprint(delivery: &Delivery) -> String {
     }
     text.extend_from_slice(body);
     Digest::of_bytes(&text).as_str()["bytes:".len()..].to_owned()
+}
+
+fn identity(delivery: &Delivery) -> String {
+    let Message { body, properties } = &delivery.message;
+    let mut headers = properties.headers.clone();
+    headers.remove("x-delivery-count");
+    let mut text = format!("{:?}\n{:?}\n{headers:?}\n", properties.message_id, properties.timestamp).into_bytes();
+    text.extend_from_slice(body);
+    Digest::of_bytes(&text).as_str().to_owned()
 }
 
 fn id(properties: &Properties, body: &[u8]) -> String {
@@ -292,7 +306,7 @@ mod tests {
         assert_eq!(read.detail.len(), HEADER_BYTES);
         assert_eq!(read.way_back(), slot_key(&"web01".parse().unwrap()));
 
-        let mut revived = revive(letter, "server");
+        let mut revived = revive(letter, "server", "r1");
         assert_eq!(revived.properties.user_id.as_deref(), Some("server"), "the broker takes no other");
         assert!(revived.properties.headers.contains_key(REPLAYED));
         restore_sender(&mut revived.properties, "server");
@@ -321,7 +335,7 @@ mod tests {
         }
         let letter = Letter::read(&dead(message.clone()));
         assert_eq!((letter.reason.as_str(), letter.user_id), ("delivery_limit", None));
-        let mut revived = revive(message, "server");
+        let mut revived = revive(message, "server", "r1");
         assert_eq!(revived.properties.timestamp, Some(1), "it replaces nothing");
         restore_sender(&mut revived.properties, "server");
         assert_eq!(revived.properties.user_id, None);
