@@ -193,15 +193,15 @@ impl<B: Broker> DeadLetters<'_, B> {
                     }
                 }
             };
-            // Each that is taken away lets the broker hand out one more; where that would be the one that
-            // cannot be read, all wait until the end.
             if gone {
                 taken.insert(letter.identity.clone());
-            }
-            match (gone, &listing.cut) {
-                (false, _) => {}
-                (true, None) => visit.take_away(consumer, tag).await?,
-                (true, Some(_)) => waiting.push((consumer, tag)),
+                // Each that is taken away lets the broker hand out one more; where that would be the one that
+                // cannot be read, all wait until the end.
+                if listing.cut.is_none() {
+                    visit.take_away(consumer, tag).await?;
+                } else {
+                    waiting.push((consumer, tag));
+                }
             }
             if dealt_with.insert(letter.fingerprint.clone(), gone).is_none() && gone {
                 done(&letter);

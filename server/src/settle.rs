@@ -50,7 +50,7 @@ struct Inner<S, A> {
 impl<S, A> Drop for Inner<S, A> {
     /// What was not settled is back in the queue.
     fn drop(&mut self) {
-        self.metrics.released(*self.held.get_mut(), *self.held_bytes.get_mut() + *self.buried_bytes.get_mut());
+        self.metrics.released(*self.held.get_mut(), *self.held_bytes.get_mut());
     }
 }
 
@@ -114,9 +114,9 @@ impl<S: Session, A: Acks> Settler<S, A> {
         }
     }
 
-    /// How many bytes of deliveries are held, not settled yet.
+    /// How many bytes of deliveries are held, not settled yet, dead letters not counted.
     pub fn held_bytes(&self) -> usize {
-        self.0.held_bytes.load(Ordering::Relaxed)
+        self.0.held_bytes.load(Ordering::Relaxed).saturating_sub(self.0.buried_bytes.load(Ordering::Relaxed))
     }
 
     /// How many dead letters are on their way, or wait for the broker.
@@ -135,7 +135,6 @@ impl<S: Session, A: Acks> Settler<S, A> {
             "a message goes to the dead letters"
         );
         // They wait for the broker, maybe long; the bytes to hold are those of what is on its way to the database.
-        self.0.held_bytes.fetch_sub(parcel.weight, Ordering::Relaxed);
         self.0.buried_bytes.fetch_add(parcel.weight, Ordering::Relaxed);
         self.0.released.notify_one();
         let settler = self.clone();
@@ -148,9 +147,8 @@ impl<S: Session, A: Acks> Settler<S, A> {
                 }
                 settler.0.metrics.dead_lettered(unusable.reason);
                 settler.ack(&[tag]).await;
-                settler.0.held.fetch_sub(1, Ordering::Relaxed);
                 settler.0.buried_bytes.fetch_sub(size, Ordering::Relaxed);
-                settler.0.metrics.released(1, size);
+                settler.release(size);
             }
         });
     }

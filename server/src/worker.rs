@@ -245,8 +245,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
     ) -> Result<Vec<Group>, GivenUp> {
         let mut again = Vec::new();
         // Where every row fails, what runs the database's functions is gone, and no document is to blame.
-        let failed = |fate: &&Fate| matches!(fate, Fate::Failed { .. });
-        if fates.len() > 1 && fates.iter().all(|fate| failed(&fate)) {
+        if fates.len() > 1 && fates.iter().all(|fate| matches!(fate, Fate::Failed { .. })) {
             warn!(rows = fates.len(), "the database failed over every record of a request; trying again");
             self.pause(1).await;
             if self.give_up.is_cancelled() {
