@@ -15,6 +15,7 @@ pub mod http;
 pub mod intake;
 pub mod letter;
 pub mod metrics;
+mod notice;
 pub mod prefetch;
 pub mod records;
 pub mod run;

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vogeler_messaging::{Acks, Backoff, Session};
-use vogeler_protocol::message::{Failure, Notice, Payload};
 use vogeler_protocol::record::Change;
 use vogeler_protocol::{Clock, NodeName, Random, Record, Timestamp};
 use vogeler_store::{Fate, PutError, Row, Store, StoreError};
@@ -21,6 +20,7 @@ use crate::batch::Batches;
 use crate::health::Health;
 use crate::intake::{Content, Incoming};
 use crate::metrics::Metrics;
+use crate::notice::notice;
 use crate::records::Records;
 use crate::settle::Settler;
 
@@ -442,31 +442,4 @@ fn take_apart(mut group: Group, pending: &mut Vec<Vec<Group>>) -> Option<Incomin
         pending.push(vec![unread(Group::of(group.node.clone(), vec![incoming]))]);
     }
     None
-}
-
-/// A failure in its own words: what happened, and the last thing that the plugin said about it.
-fn words(failure: &Failure) -> String {
-    const SHOWN: usize = 160;
-    match failure.stderr.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!("{}: {}", failure.message, line.trim().chars().take(SHOWN).collect::<String>()),
-        None => failure.message.clone(),
-    }
-}
-
-/// What a run is told of its result.
-fn notice(incoming: &Incoming, change: Change) -> (Notice, Option<String>) {
-    let Content::Result(arrival) = &incoming.content else { return (Notice::Stored, None) };
-    let result = &arrival.result;
-    match (&result.payload, change) {
-        (Payload::Failure(failure), _) => (Notice::Failed, Some(words(failure))),
-        (_, Change::Stored | Change::Held) => {
-            let bytes = match &result.payload {
-                Payload::Data(data) => data.get().len(),
-                Payload::Output(_) | Payload::Failure(_) => arrival.bytes,
-            };
-            (Notice::Stored, Some(format!("{bytes} bytes under {}", result.key)))
-        }
-        (_, Change::Unchanged) => (Notice::Unchanged, Some(format!("as before under {}", result.key))),
-        (_, Change::Superseded) => (Notice::Unchanged, Some(format!("a later result stands under {}", result.key))),
-    }
 }
