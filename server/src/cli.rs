@@ -91,8 +91,14 @@ pub enum Action {
 /// What can be done with dead letters.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Dead {
-    /// List them, the oldest first: time, id, node, size, and why each is here
+    /// List them, the oldest first, and count them by reason
+    ///
+    /// Of each: time, id, node, size, and why it is here.
     List {
+        /// Which
+        #[command(flatten)]
+        choice: Chosen,
+
         /// How to show them
         ///
         /// JSON is an array of objects.

@@ -5,10 +5,12 @@
 //! RabbitMQ puts what is returned alone behind what was returned before. Order means nothing here.
 
 mod act;
+mod choice;
 mod visit;
 mod words;
 
 pub use act::act;
+pub use choice::Choice;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -19,6 +21,7 @@ use vogeler_messaging::{Broker, ConsumeOptions, Consumer, Message, Publish, Publ
 use vogeler_protocol::Random;
 
 use crate::letter::{self, Letter};
+use choice::whole_id;
 use visit::{NEXT, Seen, Visit};
 
 /// How long the confirm of a replayed letter may take; under an alarm the broker gives none.
@@ -30,9 +33,6 @@ const SETTLING: Duration = Duration::from_millis(300);
 
 /// How often what came back all the same is taken away again.
 const AGAIN: usize = 20;
-
-/// The least that is taken as the beginning of an id.
-const SHORTEST_PREFIX: usize = 4;
 
 /// The queue of dead letters of a broker.
 pub struct DeadLetters<'a, B> {
@@ -53,25 +53,6 @@ pub struct Listing {
     identities: Vec<String>,
     /// Why there are more that cannot be listed.
     pub cut: Option<String>,
-}
-
-/// Which letters are meant; every condition that is given has to hold.
-#[derive(Debug, Clone, Default)]
-pub struct Choice {
-    /// Ids, or their beginnings; fingerprints once they were looked up. Any letter if there is none.
-    pub ids: Vec<String>,
-    /// The node that they are of.
-    pub node: Option<String>,
-    /// Why they died.
-    pub reason: Option<String>,
-}
-
-impl Choice {
-    fn means(&self, letter: &Letter) -> bool {
-        (self.ids.is_empty() || self.ids.contains(&letter.fingerprint))
-            && self.node.as_ref().is_none_or(|node| letter.node.as_ref() == Some(node))
-            && self.reason.as_ref().is_none_or(|reason| letter.reason == *reason)
-    }
 }
 
 /// What could not be dealt with.
@@ -166,9 +147,9 @@ impl<B: Broker> DeadLetters<'_, B> {
         self.deal(choice, Fate::Dropped, done).await
     }
 
-    async fn deal(&self, mut choice: Choice, fate: Fate, mut done: impl FnMut(&Letter)) -> anyhow::Result<Dealt> {
+    async fn deal(&self, choice: Choice, fate: Fate, mut done: impl FnMut(&Letter)) -> anyhow::Result<Dealt> {
         let listing = self.list().await?;
-        choice.ids = choice.ids.iter().map(|id| whole_id(id, &listing)).collect::<anyhow::Result<_>>()?;
+        let choice = choice.looked_up(&listing)?;
         let (mut stayed, mut waiting, mut taken) = (Vec::new(), Vec::new(), HashSet::new());
         let replay = Random::from_system().uuid().to_string();
         let mut dealt_with: HashMap<String, bool> = HashMap::new();
@@ -320,27 +301,6 @@ fn tell_apart(letters: &mut [Letter]) {
     }
     for letter in letters.iter_mut().filter(|letter| count[&letter.id] > 1) {
         letter.id = format!("{}-{}", letter.id, &letter.fingerprint[..8]);
-    }
-}
-
-/// The fingerprint of the letter whose id begins so.
-fn whole_id(beginning: &str, listing: &Listing) -> anyhow::Result<String> {
-    let letters = &listing.letters;
-    if let Some(letter) = letters.iter().find(|letter| letter.id == beginning) {
-        return Ok(letter.fingerprint.clone());
-    }
-    ensure!(
-        beginning.len() >= SHORTEST_PREFIX,
-        "{beginning:?} is too short for the beginning of an id; give {SHORTEST_PREFIX} characters or more"
-    );
-    let mut begin_so = letters.iter().filter(|letter| letter.id.starts_with(beginning));
-    match (begin_so.next(), begin_so.next()) {
-        (Some(letter), None) => Ok(letter.fingerprint.clone()),
-        (Some(_), Some(_)) => bail!("several dead letters have an id that begins with {beginning:?}; nothing was done"),
-        (None, _) if listing.cut.is_some() => {
-            bail!("none of the dead letters that can be read has the id {beginning:?}; nothing was done")
-        }
-        (None, _) => bail!("no dead letter has the id {beginning:?}; nothing was done"),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod health;
 pub mod http;
 pub mod intake;
 pub mod letter;
+pub mod losses;
 pub mod metrics;
 mod notice;
 pub mod prefetch;

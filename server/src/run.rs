@@ -24,6 +24,7 @@ use crate::batch::{Batches, Limits};
 use crate::config::ServerSection;
 use crate::health::Health;
 use crate::intake::{Incoming, Intake};
+use crate::losses::{Losses, Saying};
 use crate::metrics::Metrics;
 use crate::prefetch::{self, Sizes};
 use crate::records::Records;
@@ -36,16 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long channel and connections may take to close once the drain is over.
 const GOODBYES: Duration = Duration::from_secs(15);
-
-/// So many connections may be lost one after the other, with nothing taken in between, before there is a
-/// real wait: enough for ten messages in a row to reach the delivery limit (`topology`, 50).
-const HASTE: u32 = 510;
-
-/// The longest wait until then.
-const SOON: Duration = Duration::from_millis(200);
-
-/// A connection that lasted so long was a good one.
-const STEADY: Duration = Duration::from_secs(60);
 
 /// What settles the deliveries of a broker's consumer.
 type SettlerOf<B> = Settler<<B as Broker>::Session, <<<B as Broker>::Session as Session>::Consumer as Consumer>::Acks>;
@@ -112,12 +103,11 @@ enum End {
 async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &CancellationToken) -> anyhow::Result<()> {
     let health = &parts.health;
     let mut prefetch = prefetch::FIRST.min(parts.config.prefetch);
-    let mut backoff = Backoff::new(parts.random.clone(), Duration::from_millis(500), Duration::from_secs(30));
-    let mut lost_in_a_row = 0;
+    let mut losses = Losses::new(parts.random.clone());
     let mut refused = String::new();
     while !stopping.is_cancelled() {
         let Some(()) = stopping.run_until_cancelled(wait_for_store(parts)).await else { return Ok(()) };
-        let quiet = lost_in_a_row >= 3;
+        let quiet = losses.are_tiresome();
         let connected = stopping.run_until_cancelled(connect(parts, quiet)).await;
         let Some(sessions) = connected.transpose()? else { return Ok(()) };
         let connected_at = Instant::now();
@@ -137,20 +127,19 @@ async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &Cancellati
                         error!(reason, "results cannot be consumed; trying again");
                         refused = reason;
                     }
-                    lost_in_a_row = HASTE + 1;
+                    losses.refused();
                     break;
                 }
                 End::Lost(reason) => {
                     health.disconnected(&reason);
-                    lost_in_a_row = if tenure.took.into_inner() { 1 } else { lost_in_a_row + 1 };
-                    match lost_in_a_row {
-                        ..3 => warn!(reason, "the connection to the broker was lost; connecting again"),
-                        3 => warn!(
+                    match losses.lost(tenure.took.into_inner()) {
+                        Saying::Plainly => warn!(reason, "the connection to the broker was lost; connecting again"),
+                        Saying::Explained => warn!(
                             reason,
                             "the connection to the broker is lost again and again, over a message that cannot be read \
                              perhaps; the broker gives such a one up after some fifty deliveries"
                         ),
-                        _ => debug!(reason, "the connection to the broker was lost"),
+                        Saying::Nothing => debug!(reason, "the connection to the broker was lost"),
                     }
                     prefetch = prefetch::CAUTIOUS;
                     break;
@@ -158,13 +147,7 @@ async fn serve<B: Broker, St: Store>(parts: &Parts<B, St>, stopping: &Cancellati
             }
         }
         goodbye(sessions).await?;
-        if connected_at.elapsed() > STEADY {
-            backoff.reset();
-            lost_in_a_row = lost_in_a_row.min(1);
-        }
-        // A message that cannot be read ends each connection that it comes by. One at a time, the broker
-        // counts that against it alone, and gives it up after its delivery limit; until then there is haste.
-        let wait = if lost_in_a_row <= HASTE { parts.random.up_to(SOON) } else { backoff.next_wait() };
+        let wait = losses.next_wait(connected_at.elapsed());
         stopping.run_until_cancelled(tokio::time::sleep(wait)).await;
     }
     Ok(())

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 use vogeler_messaging::topology::run_key;
@@ -38,6 +39,8 @@ struct Inner<S, A> {
     random: Random,
     /// Dead letters on their way; they may wait for the broker without holding up a worker.
     burials: TaskTracker,
+    /// Ends those that still wait when the consumer closes: their deliveries come again, to another settler.
+    over: CancellationToken,
     held: AtomicUsize,
     held_bytes: AtomicUsize,
     buried_bytes: AtomicUsize,
@@ -70,6 +73,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
             clock,
             random,
             burials: TaskTracker::new(),
+            over: CancellationToken::new(),
             held: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
             buried_bytes: AtomicUsize::new(0),
@@ -130,6 +134,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
         warn!(
             node = node.map(tracing::field::display),
             key = parcel.routing_key,
+            message_id = parcel.message.properties.message_id,
             reason = unusable.reason,
             detail = letter::shortened(&unusable.detail, SENTENCE_BYTES),
             "a message goes to the dead letters"
@@ -141,7 +146,7 @@ impl<S: Session, A: Acks> Settler<S, A> {
         self.0.burials.spawn(async move {
             let (tag, size) = (parcel.tag, parcel.weight);
             let letter = letter::address(parcel, &unusable, &settler.0.clock, &settler.0.random);
-            if settler.publish_dead(letter).await {
+            if settler.0.over.run_until_cancelled(settler.publish_dead(letter)).await == Some(true) {
                 if let Some(askers) = &unusable.askers {
                     settler.tell(askers, Notice::Rejected, Some(&unusable.detail));
                 }
@@ -231,6 +236,8 @@ impl<S: Session, A: Acks> Settler<S, A> {
         self.0.burials.close();
         if timeout(LAST_BURIALS, self.0.burials.wait()).await.is_err() {
             warn!(count = self.0.burials.len(), "dead letters still wait for the broker; their deliveries come again");
+            self.0.over.cancel();
+            self.0.burials.wait().await;
         }
     }
 }

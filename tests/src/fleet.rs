@@ -54,6 +54,8 @@ pub struct Account {
     pub dead: usize,
     /// Neither: lost, or still on their way.
     pub missing: Vec<(NodeName, u64)>,
+    /// In the record and among the dead letters, which would say of what stands that it does not.
+    pub both: Vec<(NodeName, u64)>,
 }
 
 impl Account {
@@ -208,11 +210,16 @@ impl Fleet {
                 self.look(node, &row["doc"], &mut account);
             }
         }
-        if !account.missing.is_empty() {
-            let dead = dead(site).await?;
-            let before = account.missing.len();
-            account.missing.retain(|(node, seq)| !dead.contains(&(node.to_string(), *seq)));
-            account.dead = before - account.missing.len();
+        let dead = dead(site).await?;
+        let confirmed = self.confirmed.iter().map(|(index, seq)| (self.nodes[*index].clone(), *seq));
+        for result in confirmed.filter(|(node, seq)| dead.contains(&(node.to_string(), *seq))) {
+            match account.missing.iter().position(|missing| *missing == result) {
+                Some(place) => {
+                    account.missing.remove(place);
+                    account.dead += 1;
+                }
+                None => account.both.push(result),
+            }
         }
         Ok(account)
     }
@@ -259,7 +266,10 @@ impl Fleet {
                 sent + waiting
             } else {
                 match self.account(site).await {
-                    Ok(account) if account.missing.is_empty() => return account,
+                    Ok(account) if account.missing.is_empty() => {
+                        assert!(account.both.is_empty(), "stored, and dead letters as well: {:?}", account.both);
+                        return account;
+                    }
                     Ok(account) => {
                         let (missing, lost) = (account.missing.len(), account.lost());
                         if late {

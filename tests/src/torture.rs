@@ -37,7 +37,7 @@ pub fn seeded() -> Random {
 /// The table cannot be written.
 #[allow(clippy::print_stdout, reason = "what a test has found")]
 pub fn report(fault: &str, times: usize, account: &Account) {
-    let Account { sent, stored, dead, missing } = account;
+    let Account { sent, stored, dead, missing, both: _ } = account;
     let line = format!("{fault}\t{times}\t{sent}\t{stored}\t{dead}\t{}\n", missing.len());
     match env::var_os(TABLE) {
         // One write a line: stories run side by side.

@@ -28,12 +28,24 @@ pub struct MemoryBroker {
     state: Arc<Mutex<State>>,
     clock: Clock,
     login: Arc<str>,
+    /// Why nobody may publish, as under an alarm.
+    blocked: watch::Sender<Option<String>>,
 }
 
 impl MemoryBroker {
     /// An empty broker whose messages expire by `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self { state: Arc::default(), clock, login: "memory".into() }
+        Self { state: Arc::default(), clock, login: "memory".into(), blocked: watch::Sender::new(None) }
+    }
+
+    /// Takes no messages for now, as a broker that runs out of memory or disk: who publishes waits.
+    pub fn block(&self, reason: &str) {
+        self.blocked.send_replace(Some(reason.to_owned()));
+    }
+
+    /// Takes messages again.
+    pub fn unblock(&self) {
+        self.blocked.send_replace(None);
     }
 
     /// Ends every connection, as a broker that restarts does. Durable queues and what is in them stay.
@@ -123,10 +135,19 @@ impl Session for MemorySession {
     async fn publish(&self, publish: Publish<'_>) -> Result<(), PublishError> {
         // A real broker is never answered within the same poll; neither may code rely on it here.
         tokio::task::yield_now().await;
+        let mut blocked = self.0.broker.blocked.subscribe();
+        tokio::select! {
+            biased;
+            reason = self.closed() => return Err(Lost::Connection(reason).into()),
+            _ = blocked.wait_for(Option::is_none) => {}
+        }
         self.open()?.publish(publish, &self.0.broker.clock)
     }
 
     fn notify(&self, publish: Publish<'_>) -> bool {
+        if self.blocked().is_some() {
+            return false;
+        }
         let Ok(mut state) = self.open() else { return false };
         // Nobody waits for a notice, so nobody hears that no queue took it.
         let _ = state.publish(publish, &self.0.broker.clock);
@@ -150,7 +171,7 @@ impl Session for MemorySession {
     }
 
     fn blocked(&self) -> Option<String> {
-        None
+        self.0.broker.blocked.borrow().clone()
     }
 
     async fn close(&self) {

@@ -72,7 +72,7 @@ const NODE_QUEUE_EXPIRES: Duration = Duration::from_secs(30 * 24 * 3600);
 const NODE_QUEUE_LENGTH: u32 = 1000;
 
 /// Well over what restarts of a server cost, well under for ever; 4.x would say 20 by itself.
-const DELIVERY_LIMIT: u32 = 50;
+pub const DELIVERY_LIMIT: u32 = 50;
 
 /// Room for dead letters.
 const DEAD_BYTES: u64 = 1 << 30;

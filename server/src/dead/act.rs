@@ -26,8 +26,9 @@ pub async fn act<B: Broker>(
     }
     let letters = DeadLetters { broker, topology };
     let status = match asked {
-        Dead::List { output } => {
-            let listing = letters.list().await?;
+        Dead::List { choice, output } => {
+            let mut listing = letters.list().await?;
+            listing.keep(&choice.into())?;
             match output {
                 Output::Text => print(words::list(&listing.letters).as_bytes()),
                 Output::Json => print(&json_lines(&listing.letters)?),

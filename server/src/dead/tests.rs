@@ -126,3 +126,22 @@ async fn two_at_once_do_not_share_the_letters() {
     other.close().await;
     assert_eq!(ids(&dead.list().await.unwrap()), [("one1", 1)]);
 }
+
+#[tokio::test]
+async fn a_mistyped_choice_is_told_with_the_reasons_that_there_are() {
+    let (broker, session, topology) = site().await;
+    for (id, reason) in [("one1", "forbidden"), ("two2", "refused")] {
+        die(&session, &topology, id, reason).await;
+    }
+    let dead = DeadLetters { broker: &broker, topology: &topology };
+    let mistyped = Choice { reason: Some("forbiden".into()), ..Choice::default() };
+    let told = dead.replay(mistyped.clone(), |_| {}).await.unwrap_err().to_string();
+    assert!(told.ends_with("nothing was done; the reasons here are forbidden, refused"), "{told}");
+    let mut listing = dead.list().await.unwrap();
+    assert!(listing.keep(&mistyped).is_err());
+    listing.keep(&Choice { reason: Some("refused".into()), ..Choice::default() }).unwrap();
+    assert_eq!(ids(&listing), [("two2", 1)]);
+    // With nothing asked for there is nothing to mistype.
+    dead.replay(Choice::default(), |_| {}).await.unwrap();
+    dead.replay(Choice::default(), |_| {}).await.unwrap();
+}

@@ -1,5 +1,6 @@
 //! Dead letters in words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use vogeler_messaging::{Header, Message};
@@ -21,7 +22,13 @@ pub(super) fn list(letters: &[Letter]) -> String {
     }
     let bytes: usize = letters.iter().map(|letter| letter.bytes * letter.copies).sum();
     let count = letters.len();
-    let _ = writeln!(text, "{count} dead letter{}, {bytes} bytes", if count == 1 { "" } else { "s" });
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for letter in letters {
+        *reasons.entry(&letter.reason).or_default() += 1;
+    }
+    let reasons: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {}", plain(reason))).collect();
+    let s = if count == 1 { "" } else { "s" };
+    let _ = writeln!(text, "{count} dead letter{s}, {bytes} bytes: {}", reasons.join(", "));
     text
 }
 

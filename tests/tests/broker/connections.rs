@@ -8,7 +8,7 @@ use serde_json::Value;
 use vogeler_tests::{Account, Fleet, Site, eventually, torture};
 
 use crate::load::{SMALL_BATCHES, under_load};
-use crate::web01::{HELLO, Web01, begin, expect_good};
+use crate::web01::{HELLO, Web01, while_its_plugin_runs};
 
 const SERVER: &str = "vogeler-server";
 const CLIENT: &str = "vogeler-client web01";
@@ -158,26 +158,15 @@ async fn a_clients_connection_is_closed_while_commands_flow() {
 
 #[tokio::test]
 async fn a_clients_connection_is_closed_while_its_plugin_runs() {
-    let site = Site::start("running").await;
-    let _server = site.server().await;
-    let web01 = Web01::start(&site).await;
-    web01.overhear().await;
-    let run = begin(&site, "held");
-    web01.holds().await;
-
-    let closed = close_the_clients(&site).await;
-    eventually(async || {
-        let now = connections(&site, CLIENT).await?;
-        let new = !now.is_empty() && !now.contains(&closed);
-        anyhow::ensure!(new, "a new connection of the client's; it said:\n{}", web01.client.log());
-        anyhow::Ok(())
+    while_its_plugin_runs("running", async |site, web01| {
+        let closed = close_the_clients(site).await;
+        eventually(async || {
+            let now = connections(site, CLIENT).await?;
+            let new = !now.is_empty() && !now.contains(&closed);
+            anyhow::ensure!(new, "a new connection of the client's; it said:\n{}", web01.client.log());
+            anyhow::Ok(())
+        })
+        .await;
     })
     .await;
-    web01.on_line().await;
-    web01.let_go();
-
-    expect_good(run).await;
-    site.runner(&HELLO).await.expect(0);
-    web01.expect_held_once().await;
-    site.expect_settled().await;
 }

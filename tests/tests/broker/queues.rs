@@ -4,7 +4,7 @@ use reqwest::Method;
 use vogeler_tests::{Fleet, Site, eventually, torture};
 
 use crate::load::BYTES;
-use crate::web01::{COMMANDS, HELLO, Web01, begin, consumed, expect_good, says};
+use crate::web01::{COMMANDS, HELLO, Web01, begin, consumed, expect_good, says, while_its_plugin_runs};
 
 const RESULTS: &str = "master.in.0";
 
@@ -30,20 +30,8 @@ async fn the_nodes_queue_is_deleted_under_its_client() {
 
 #[tokio::test]
 async fn the_nodes_queue_is_deleted_while_its_plugin_runs() {
-    let site = Site::start("nodequeue-running").await;
-    let _server = site.server().await;
-    let web01 = Web01::start(&site).await;
-    web01.overhear().await;
-    let run = begin(&site, "held");
-    web01.holds().await;
-    delete(&site, COMMANDS).await;
-    web01.on_line().await;
-    web01.let_go();
-    // The command went with its queue, and is answered all the same.
-    expect_good(run).await;
-    site.runner(&HELLO).await.expect(0);
-    web01.expect_held_once().await;
-    site.expect_settled().await;
+    // The command goes with its queue, and is answered all the same.
+    while_its_plugin_runs("nodequeue-running", async |site, _| delete(site, COMMANDS).await).await;
 }
 
 #[tokio::test]

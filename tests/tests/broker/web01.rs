@@ -160,3 +160,20 @@ pub(crate) async fn says(program: &Program, words: &str) {
     })
     .await;
 }
+
+/// A story: the plugin is held while `fault` strikes, then let go; its run ends well, and it ran once.
+pub(crate) async fn while_its_plugin_runs(name: &str, fault: impl AsyncFnOnce(&Site, &Web01)) {
+    let site = Site::start(name).await;
+    let _server = site.server().await;
+    let web01 = Web01::start(&site).await;
+    web01.overhear().await;
+    let run = begin(&site, "held");
+    web01.holds().await;
+    fault(&site, &web01).await;
+    web01.on_line().await;
+    web01.let_go();
+    expect_good(run).await;
+    site.runner(&HELLO).await.expect(0);
+    web01.expect_held_once().await;
+    site.expect_settled().await;
+}

@@ -4,8 +4,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vogeler_tests::{Site, eventually};
 
+use crate::agent::Agent;
+use crate::bad;
 use crate::processes::{self, Sweep};
-use crate::{Agent, bad};
 
 /// The stated limit: a program that clears its environment and daemonises. Nothing tells whose it
 /// is. It counts as the client's child, where a person finds it, and is reaped when it ends.

@@ -4,7 +4,7 @@ use std::fs;
 
 use vogeler_tests::{Site, eventually};
 
-use crate::introduced;
+use crate::agent::introduced;
 use crate::processes::Sweep;
 
 /// Both leave a line when they start. `again` runs until there is a file `go`.

@@ -11,7 +11,7 @@ use vogeler_tests::program::{binary, command};
 use vogeler_tests::site::workspace;
 use vogeler_tests::{Account, Outcome, Program, Site, eventually, torture};
 
-use crate::introduced;
+use crate::agent::introduced;
 use crate::processes::{self, Sweep};
 
 const NODES: usize = 10;

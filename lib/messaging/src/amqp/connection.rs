@@ -1,12 +1,13 @@
 //! One connection: declarations, questions, and how it ends.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionStatus, Error, Event};
+use lapin::{Channel, Connection, ConnectionState, ConnectionStatus, Error, ErrorKind, Event};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -29,15 +30,40 @@ struct Inner {
     publisher: Publisher,
     /// For what may close its channel: declarations and questions.
     asking: Mutex<Option<Channel>>,
-    state: watch::Receiver<State>,
+    ending: Ending,
     /// The watcher and the notifier; they end with the session.
     _tasks: JoinSet<()>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct State {
     closed: Option<String>,
     blocked: Option<String>,
+}
+
+/// Knows when the connection has ended.
+///
+/// lapin gives no answer to a call that it took up in the moment in which the connection was lost, nor to some that
+/// come right after it. So no call is waited for any longer than its connection lasts.
+#[derive(Clone)]
+pub(super) struct Ending(watch::Receiver<State>);
+
+impl Ending {
+    /// Returns once it has ended: why.
+    pub(super) async fn reached(&self) -> String {
+        let mut state = self.0.clone();
+        let closed = state.wait_for(|state| state.closed.is_some()).await;
+        closed.ok().and_then(|state| state.closed.clone()).unwrap_or_else(|| "the connection was closed".to_owned())
+    }
+
+    /// What a call comes to, or the error that a connection which has ended answers each call with.
+    pub(super) async fn or_answer<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            answer = call => answer,
+            _ = self.reached() => Err(ErrorKind::InvalidConnectionState(ConnectionState::Error).into()),
+        }
+    }
 }
 
 impl AmqpSession {
@@ -46,23 +72,27 @@ impl AmqpSession {
         let (report, state) = watch::channel(State::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_events(connection.events_listener(), connection.status().clone(), report));
-        let publisher = Publisher::new(Arc::clone(&connection), &mut tasks);
-        Self(Arc::new(Inner { connection, publisher, asking: Mutex::default(), state, _tasks: tasks }))
+        let ending = Ending(state);
+        let publisher = Publisher::new(Arc::clone(&connection), ending.clone(), &mut tasks);
+        Self(Arc::new(Inner { connection, publisher, asking: Mutex::default(), ending, _tasks: tasks }))
     }
 
     /// Runs one exchange of words on the channel for questions. A refusal closes that channel; the
     /// next question opens another.
     async fn ask<T>(&self, question: impl AsyncFnOnce(&Channel) -> Result<T, Error>) -> Result<T, Error> {
-        let mut asking = self.0.asking.lock().await;
-        let channel = match asking.take() {
-            Some(channel) if channel.status().connected() => channel,
-            _ => self.0.connection.create_channel().await?,
+        let asked = async {
+            let mut asking = self.0.asking.lock().await;
+            let channel = match asking.take() {
+                Some(channel) if channel.status().connected() => channel,
+                _ => self.0.connection.create_channel().await?,
+            };
+            let answer = question(&channel).await;
+            if channel.status().connected() {
+                *asking = Some(channel);
+            }
+            answer
         };
-        let answer = question(&channel).await;
-        if channel.status().connected() {
-            *asking = Some(channel);
-        }
-        answer
+        self.0.ending.or_answer(asked).await
     }
 }
 
@@ -163,33 +193,28 @@ impl Session for AmqpSession {
     }
 
     async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<AmqpConsumer, ConsumeError> {
-        AmqpConsumer::start(&self.0.connection, queue, options).await
+        AmqpConsumer::start(&self.0.connection, &self.0.ending, queue, options).await
     }
 
     async fn discard_head(&self, queue: &str) -> Result<bool, Lost> {
-        let channel = self.0.connection.create_channel().await.map_err(|error| convert::lost(&error))?;
+        let ask = self.0.ending.or_answer(self.0.connection.create_channel());
+        let channel = ask.await.map_err(|error| convert::lost(&error))?;
         // Without acknowledgement it is gone once it was sent, whether it was understood or not.
-        let taken = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true });
-        // lapin forgets the answer that ends its connection.
-        let taken = tokio::select! {
-            biased;
-            taken = taken => taken.map(|message| message.is_some()),
-            _ = self.closed() => Ok(true),
-        };
-        taken.or_else(|error| match convert::soft_error(&error) {
-            Some(_) => Err(convert::lost(&error)),
-            None => Ok(true),
-        })
+        let taken = self.0.ending.or_answer(channel.basic_get(queue.into(), BasicGetOptions { no_ack: true })).await;
+        match taken {
+            Ok(message) => Ok(message.is_some()),
+            Err(error) if convert::soft_error(&error).is_some() => Err(convert::lost(&error)),
+            // It was the one that ends its connection.
+            Err(_) => Ok(true),
+        }
     }
 
     async fn closed(&self) -> String {
-        let mut state = self.0.state.clone();
-        let closed = state.wait_for(|state| state.closed.is_some()).await;
-        closed.ok().and_then(|state| state.closed.clone()).unwrap_or_else(|| "the connection was closed".to_owned())
+        self.0.ending.reached().await
     }
 
     fn blocked(&self) -> Option<String> {
-        self.0.state.borrow().blocked.clone()
+        self.0.ending.0.borrow().blocked.clone()
     }
 
     async fn close(&self) {

@@ -10,6 +10,7 @@ use lapin::{Channel, Connection};
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::connection::Ending;
 use super::{GOODBYE, convert};
 use crate::message::Delivery;
 use crate::{Acks, ConsumeError, ConsumeOptions, Consumer, Lost};
@@ -24,6 +25,7 @@ pub struct AmqpConsumer {
 #[derive(Clone)]
 pub struct AmqpAcks {
     channel: Channel,
+    ending: Ending,
     unsettled: Arc<Mutex<BTreeSet<u64>>>,
     /// One acknowledgement is on its way at a time: one for `multiple` that was overtaken by a
     /// higher one names tags that the broker no longer knows, and that closes the channel.
@@ -33,16 +35,21 @@ pub struct AmqpAcks {
 impl AmqpConsumer {
     pub(super) async fn start(
         connection: &Connection,
+        ending: &Ending,
         queue: &str,
         options: ConsumeOptions,
     ) -> Result<Self, ConsumeError> {
         let refused = |error: lapin::Error| convert::consume_error(queue, &error);
-        let channel = connection.create_channel().await.map_err(refused)?;
-        channel.basic_qos(options.prefetch, BasicQosOptions::default()).await.map_err(refused)?;
         let consume = BasicConsumeOptions { exclusive: options.exclusive, ..BasicConsumeOptions::default() };
-        let consumer =
-            channel.basic_consume(queue.into(), "".into(), consume, FieldTable::default()).await.map_err(refused)?;
-        Ok(Self { consumer, acks: AmqpAcks { channel, unsettled: Arc::default(), one_at_a_time: Arc::default() } })
+        let begun = async {
+            let channel = connection.create_channel().await?;
+            channel.basic_qos(options.prefetch, BasicQosOptions::default()).await?;
+            let consumer = channel.basic_consume(queue.into(), "".into(), consume, FieldTable::default()).await?;
+            Ok((channel, consumer))
+        };
+        let (channel, consumer) = ending.or_answer(begun).await.map_err(refused)?;
+        let (unsettled, one_at_a_time) = Default::default();
+        Ok(Self { consumer, acks: AmqpAcks { channel, ending: ending.clone(), unsettled, one_at_a_time } })
     }
 }
 
@@ -50,7 +57,12 @@ impl Consumer for AmqpConsumer {
     type Acks = AmqpAcks;
 
     async fn next(&mut self) -> Option<Delivery> {
-        match self.consumer.next().await? {
+        let next = tokio::select! {
+            biased;
+            next = self.consumer.next() => next?,
+            _ = self.acks.ending.reached() => return None,
+        };
+        match next {
             Ok(delivery) => {
                 self.acks.unsettled().insert(delivery.delivery_tag);
                 Some(convert::from_delivery(delivery))
@@ -100,7 +112,8 @@ impl Acks for AmqpAcks {
         let (up_to, single) = self.settle(tags);
         let acks = up_to.map(|tag| (tag, true)).into_iter().chain(single.into_iter().map(|tag| (tag, false)));
         for (tag, multiple) in acks {
-            self.channel.basic_ack(tag, BasicAckOptions { multiple }).await.map_err(|error| convert::lost(&error))?;
+            let acknowledged = self.ending.or_answer(self.channel.basic_ack(tag, BasicAckOptions { multiple })).await;
+            acknowledged.map_err(|error| convert::lost(&error))?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use super::connection::Ending;
 use super::convert;
 use crate::PublishError;
 use crate::message::Publish;
@@ -18,6 +19,7 @@ const NOTICES: usize = 10_000;
 
 pub(super) struct Publisher {
     connection: Arc<Connection>,
+    ending: Ending,
     /// One bad publish closes the channel and fails every confirm that is outstanding on it; the
     /// next publish opens another.
     confirmed: Mutex<Option<Channel>>,
@@ -32,10 +34,10 @@ struct Notice {
 }
 
 impl Publisher {
-    pub(super) fn new(connection: Arc<Connection>, tasks: &mut JoinSet<()>) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, ending: Ending, tasks: &mut JoinSet<()>) -> Self {
         let (notices, waiting) = mpsc::channel(NOTICES);
         tasks.spawn(write_notices(Arc::downgrade(&connection), waiting));
-        Self { connection, confirmed: Mutex::default(), notices }
+        Self { connection, ending, confirmed: Mutex::default(), notices }
     }
 
     async fn channel(&self) -> Result<Channel, Error> {
@@ -56,7 +58,7 @@ impl Publisher {
             let channel = self.channel().await?;
             channel.basic_publish(exchange.into(), routing_key.into(), options, &message.body, properties).await?.await
         };
-        match confirmation.await {
+        match self.ending.or_answer(confirmation).await {
             Ok(Confirmation::Ack(None)) => Ok(()),
             Ok(Confirmation::Ack(Some(_))) => {
                 Err(PublishError::Unroutable { exchange: exchange.to_owned(), routing_key: routing_key.to_owned() })

@@ -1,0 +1,100 @@
+//! A database and a broker that fail in ways of their own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use vogeler_store::{Fate, PutError, StoreError};
+
+use crate::served::{Served, until};
+
+fn no_answer() -> PutError {
+    PutError::Store(StoreError::Away { address: "memory".into(), reason: "no answer".into() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_never_answered_for_is_set_aside_and_its_neighbours_are_stored() {
+    let served = Served::start().await;
+    served.store.answer(|rows| rows.iter().any(|row| row.id.as_str() == "bad").then(|| Err(no_answer())));
+    for number in 0..20 {
+        served.send(&format!("good{number}"), 1).await;
+    }
+    served.send("bad", 1).await;
+    served.send("bad", 2).await;
+    until("both results of the bad one among the dead letters", 10, async || served.dead().await == 2).await;
+    for number in 0..20 {
+        assert!(served.holds(&format!("good{number}"), 1).await, "good{number}");
+    }
+    let (body, reason) = served.take_dead().await;
+    assert!(body.contains("\"node\":\"bad\"") && reason.contains("refused"), "{body} {reason}");
+    assert_eq!(served.waiting().await, (0, 1), "everything is settled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_every_row_fails_no_record_is_to_blame() {
+    let served = Served::start().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    served.store.answer(move |rows| {
+        // The functions of the database are down for twelve requests, well over the five tries of a single row.
+        if rows.len() < 2 || counted.fetch_add(1, Ordering::Relaxed) >= 12 {
+            return None;
+        }
+        let failed = Fate::Failed { error: "os_process_error".into(), reason: "{exit_status,1}".into() };
+        Some(Ok(vec![failed; rows.len()]))
+    });
+    served.store.go_away(true);
+    for number in 0..20 {
+        served.send(&format!("web{number}"), 1).await;
+    }
+    served.store.go_away(false);
+    until("all stored", 10, async || {
+        for number in 0..20 {
+            if !served.holds(&format!("web{number}"), 1).await {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+    assert!(asked.load(Ordering::Relaxed) > 12, "the requests failed as a whole");
+    assert_eq!(served.dead().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_fails_alone_is_a_dead_letter_after_five_tries() {
+    let served = Served::start().await;
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    served.store.answer(move |rows| {
+        let [row] = rows else { return None };
+        (row.id.as_str() == "bad").then(|| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(vec![Fate::Failed { error: "TypeError".into(), reason: "x is undefined".into() }])
+        })
+    });
+    served.send("bad", 1).await;
+    until("it is set aside", 5, async || served.dead().await == 1).await;
+    assert_eq!(tries.load(Ordering::Relaxed), 5);
+    let (_, reason) = served.take_dead().await;
+    assert!(reason.contains("row_failed") && reason.contains("x is undefined"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_waits_after_a_lost_connection_holds_up_nobody() {
+    let mut served = Served::start().await;
+    served.send("web01", 1).await;
+    until("the first result", 1, async || served.holds("web01", 1).await).await;
+    served.broker.disconnect();
+    // Before the server is back, whose window is a single delivery then, and with more poison than the next wider one.
+    served.connect_again().await;
+    for number in 0..40 {
+        served.send_body(&format!("bad{number}"), "no JSON").await;
+    }
+    served.send("web01", 2).await;
+    served.broker.block("memory is low");
+    until("the good result passes the dead letters that wait", 5, async || served.holds("web01", 2).await).await;
+    assert_eq!(served.dead().await, 0, "the broker takes none meanwhile");
+    served.broker.unblock();
+    until("the dead letters are taken", 5, async || served.dead().await == 40).await;
+    assert_eq!(served.waiting().await, (0, 1), "everything is settled");
+}

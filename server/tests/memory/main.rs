@@ -1,0 +1,6 @@
+//! The server over the broker and the database in memory, in no time at all: what takes minutes, or what no
+//! real database can be brought to do on demand.
+
+mod awkward;
+mod patience;
+mod served;

@@ -1,0 +1,191 @@
+//! A server that runs in the test's own process, on a clock that the test can hurry.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use vogeler_messaging::memory::{MemoryBroker, MemorySession};
+use vogeler_messaging::topology::slot_key;
+use vogeler_messaging::{Acks as _, Broker as _, ConsumeOptions, Consumer as _, Message, Publish, Session, Topology};
+use vogeler_protocol::{Clock, Group, NodeName, Random, Timestamp};
+use vogeler_server::config::ServerSection;
+use vogeler_server::health::Health;
+use vogeler_server::metrics::Metrics;
+use vogeler_server::run::{Parts, run};
+use vogeler_server::setup;
+use vogeler_store::design_docs::DesignDoc;
+use vogeler_store::memory::MemoryStore;
+use vogeler_store::{Fate, KnownNode, PutError, Row, Store, StoreError, Synced};
+
+/// What a database answers instead of writing.
+pub(crate) type Answer = Result<Vec<Fate>, PutError>;
+
+/// Decides over each write; none lets it through.
+type Whim = Arc<Mutex<Box<dyn FnMut(&[Row]) -> Option<Answer> + Send>>>;
+
+/// A database that can be taken away, and that answers writes as the test wants.
+#[derive(Clone)]
+pub(crate) struct Unsteady {
+    pub(crate) records: MemoryStore,
+    away: Arc<Mutex<bool>>,
+    whim: Whim,
+}
+
+impl Unsteady {
+    pub(crate) fn go_away(&self, away: bool) {
+        *self.away.lock().unwrap() = away;
+    }
+
+    /// From now on writes are answered so.
+    pub(crate) fn answer(&self, whim: impl FnMut(&[Row]) -> Option<Answer> + Send + 'static) {
+        *self.whim.lock().unwrap() = Box::new(whim);
+    }
+
+    fn there(&self) -> Result<(), StoreError> {
+        if *self.away.lock().unwrap() {
+            return Err(StoreError::Away { address: "memory".into(), reason: "taken away".into() });
+        }
+        Ok(())
+    }
+}
+
+impl Store for Unsteady {
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.there()
+    }
+
+    async fn probe_write(&self) -> Result<(), StoreError> {
+        self.there()
+    }
+
+    async fn describe(&self) -> Result<String, StoreError> {
+        self.records.describe().await
+    }
+
+    async fn create(&self) -> Result<bool, StoreError> {
+        self.records.create().await
+    }
+
+    async fn fetch(&self, ids: &[NodeName]) -> Result<Vec<Option<String>>, StoreError> {
+        self.there()?;
+        self.records.fetch(ids).await
+    }
+
+    async fn put(&self, rows: &[Row]) -> Result<Vec<Fate>, PutError> {
+        self.there()?;
+        let answer = (self.whim.lock().unwrap())(rows);
+        match answer {
+            Some(answer) => answer,
+            None => self.records.put(rows).await,
+        }
+    }
+
+    async fn nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
+        self.records.nodes().await
+    }
+
+    async fn members(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
+        self.records.members(group).await
+    }
+
+    async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {
+        self.records.sync_design(doc).await
+    }
+}
+
+/// A running server and what it runs on.
+pub(crate) struct Served {
+    pub(crate) broker: MemoryBroker,
+    pub(crate) session: MemorySession,
+    pub(crate) store: Unsteady,
+    pub(crate) health: Health,
+    _server: JoinSet<anyhow::Result<()>>,
+}
+
+impl Served {
+    pub(crate) async fn start() -> Self {
+        let begun = Instant::now();
+        let clock = Clock::new(move || {
+            let millis = i64::try_from(begun.elapsed().as_millis()).unwrap();
+            Timestamp::from_millisecond(1_800_000_000_000 + millis)
+        });
+        let broker = MemoryBroker::new(clock.clone());
+        let whim: Whim = Arc::new(Mutex::new(Box::new(|_: &[Row]| None)));
+        let store = Unsteady { records: MemoryStore::created(), away: Arc::default(), whim };
+        let session = broker.connect().await.unwrap();
+        setup::declare(&session, &Topology::default()).await.unwrap();
+        let health = Health::new(clock.clone());
+        let parts = Parts {
+            broker: broker.clone(),
+            store: store.clone(),
+            topology: Topology::default(),
+            config: ServerSection::default(),
+            health: health.clone(),
+            metrics: Metrics::default(),
+            clock,
+            random: Random::seeded(7),
+        };
+        let mut server = JoinSet::new();
+        server.spawn(async move { run(parts, std::future::pending()).await });
+        Self { broker, session, store, health, _server: server }
+    }
+
+    /// A new session, after the broker has ended the old ones.
+    pub(crate) async fn connect_again(&mut self) {
+        self.session = self.broker.connect().await.unwrap();
+    }
+
+    /// Sends the result of that sequence of a node: the number itself, under the key `r<seq>`.
+    pub(crate) async fn send(&self, node: &str, seq: u64) {
+        let body = format!(
+            r#"{{"v":1,"node":"{node}","command":"r{seq}","epoch":1,"seq":{seq},"outcome":"ok","data":{seq}}}"#
+        );
+        self.send_body(node, &body).await;
+    }
+
+    pub(crate) async fn send_body(&self, node: &str, body: &str) {
+        let node: NodeName = node.parse().unwrap();
+        let (exchange, key) = (Topology::default().master, slot_key(&node));
+        let message = Message { body: body.as_bytes().to_vec(), ..Message::default() };
+        let publish = Publish { exchange: &exchange, routing_key: &key, mandatory: true, message };
+        self.session.publish(publish).await.unwrap();
+    }
+
+    pub(crate) async fn holds(&self, node: &str, seq: u64) -> bool {
+        let node: NodeName = node.parse().unwrap();
+        let record = self.store.records.fetch(&[node]).await.unwrap().pop().flatten().unwrap_or_default();
+        record.contains(&format!("\"r{seq}\":{seq}"))
+    }
+
+    /// Messages that wait and consumers of the results' queue.
+    pub(crate) async fn waiting(&self) -> (u32, u32) {
+        let status = self.session.queue_status("master.in.0").await.unwrap().unwrap();
+        (status.messages, status.consumers)
+    }
+
+    pub(crate) async fn dead(&self) -> u32 {
+        self.session.queue_status("vogeler.dead").await.unwrap().unwrap().messages
+    }
+
+    /// Takes the next dead letter, which has to be there: its body and its reason.
+    pub(crate) async fn take_dead(&self) -> (String, String) {
+        let options = ConsumeOptions { prefetch: 1, exclusive: false };
+        let mut consumer = self.session.consume("vogeler.dead", options).await.unwrap();
+        let delivery = consumer.next().await.unwrap();
+        consumer.acks().ack(&[delivery.tag]).await.unwrap();
+        let reason = format!("{:?}", delivery.message.properties.headers);
+        (String::from_utf8_lossy(&delivery.message.body).into_owned(), reason)
+    }
+}
+
+/// Polls for a state on the hurried clock.
+pub(crate) async fn until(what: &str, minutes: u64, mut seen: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !seen().await {
+        assert!(begun.elapsed() < Duration::from_secs(60 * minutes), "{what} within {minutes} minutes");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
