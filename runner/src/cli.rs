@@ -1,17 +1,23 @@
 //! The command line of `vogeler-runner`.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
 use vogeler_process::{Flag, Known, ProcessFlags, Settings, duration};
+use vogeler_protocol::Alias;
 use vogeler_protocol::message::LONGEST_SPLAY;
-use vogeler_protocol::{Alias, Target};
+use vogeler_store::condition::Condition;
 use vogeler_store::config::{StoreFlags, StoreSection};
 
 use crate::config::RunnerSection;
+use crate::history;
 use crate::progress::Output;
+use crate::run::Request;
+use crate::select::{Choice, Limit};
+use crate::wanted::Wanted;
 
 /// Asks nodes to run a command alias and says who stored what, who did not, and why
 ///
@@ -27,15 +33,47 @@ pub struct Cli {
 
     /// The command alias to run, as a plugin on the nodes registers it
     ///
-    /// `ping` is known to every client.
+    /// `ping` is known to every client. It may be given several times: several aliases are one run, and each has its own answers.
     #[arg(short = 'c', long, value_name = "ALIAS", required = true)]
-    pub command: Option<Alias>,
+    pub command: Vec<Alias>,
 
-    /// The nodes to ask: all, NODE[,NODE…], group:NAME, or a pattern such as 'web*'
+    /// Whom to ask: all, names, group:NAME, patterns, @FILE, -, and !WORD to leave out
     ///
-    /// A pattern goes to every node, and each decides for itself.
-    #[arg(short = 'n', long = "nodes", value_name = "TARGET", required = true)]
-    pub target: Option<Target>,
+    /// Separated by commas: 'web*,group:db,!web07'. A file, and `-` for standard input, has one a line, of which the first
+    /// word counts, so that tables will do. What is put together of several words, or leaves some out, is decided by the
+    /// records; a single word goes out as it is, and each node decides for itself.
+    #[arg(short = 'n', long = "nodes", value_name = "TARGET", required_unless_present = "condition")]
+    pub target: Vec<String>,
+
+    /// Of these nodes, those whose record is like this: 'facts.os.family == "Debian"'
+    ///
+    /// See docs/EXPRESSIONS.md for the language. Without -n, of all nodes.
+    #[arg(long = "where", value_name = "EXPR")]
+    pub condition: Option<Condition>,
+
+    /// Of these nodes, no more than so many: 10, or 10%
+    ///
+    /// Drawn by the checksum of their names: spread over names that are alike, and the same each time.
+    #[arg(long, value_name = "COUNT")]
+    pub limit: Option<Limit>,
+
+    /// Ask so many nodes at once, and the next when these have ended
+    ///
+    /// The time-out counts for each batch. A batch that has nodes that failed or are silent does not stop the next.
+    #[arg(long, value_name = "COUNT", conflicts_with = "detach")]
+    pub batch: Option<NonZeroUsize>,
+
+    /// How long to wait between two batches, such as 5s
+    ///
+    /// From the end of one to the beginning of the next.
+    #[arg(long, value_name = "TIME", requires = "batch", value_parser = duration)]
+    pub pause: Option<Duration>,
+
+    /// Print who would be asked, and ask nobody
+    ///
+    /// One node a line, with whether it is on line.
+    #[arg(long)]
+    pub dry_run: bool,
 
     /// How long to wait for the nodes that are on line, such as 90s or 5m
     ///
@@ -73,19 +111,23 @@ pub struct Cli {
     #[arg(long)]
     pub strict: bool,
 
-    /// How to show the outcome
+    /// How to show the outcome [default: text]
     ///
     /// JSON is one object at the end, complete; notices go to standard error either way.
-    #[arg(short = 'o', long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[arg(short = 'o', long, value_enum)]
+    pub output: Option<Output>,
 
     /// Where broker and database are
     #[command(flatten)]
     pub flags: Flags,
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| error.to_string())
+}
+
 fn splay(text: &str) -> Result<Duration, String> {
-    let splay = duration::parse(text).map_err(|error| error.to_string())?;
+    let splay = duration(text)?;
     if splay > LONGEST_SPLAY {
         return Err(format!("the longest splay is {}", duration::format(LONGEST_SPLAY)));
     }
@@ -111,6 +153,29 @@ pub struct Flags {
 /// What else the runner can do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Action {
+    /// Show again what came of a run: the last one, unless another is named
+    ///
+    /// From the runner's own notes and from the records. Of a run that was started on another machine, or by another
+    /// login, only the records tell.
+    Status {
+        /// The run, by its id, or by the beginning or end of it
+        ///
+        /// Four characters or more are enough where no other run has them.
+        #[arg(value_name = "RUN")]
+        run: Option<String>,
+
+        /// List the runs that were begun here instead, the newest first
+        ///
+        /// Those of this login; the newest 500 are kept, under $XDG_STATE_HOME/vogeler/runs.
+        #[arg(long, conflicts_with = "run")]
+        list: bool,
+
+        /// How to show it [default: text]
+        ///
+        /// JSON is complete, as at the end of a run.
+        #[arg(short = 'o', long, value_enum)]
+        output: Option<Output>,
+    },
     /// Print the configuration in force and where each value came from
     Config,
 }
@@ -128,6 +193,34 @@ pub struct Loaded {
 }
 
 impl Cli {
+    /// What is asked for, by these flags and the configuration; reads the files that targets name.
+    ///
+    /// # Errors
+    /// A target that cannot be read.
+    pub fn request(&self, runner: &RunnerSection, issuer: String) -> anyhow::Result<Request> {
+        let wanted = if self.target.is_empty() { Wanted::all() } else { Wanted::read(&self.target)? };
+        let mut commands: Vec<Alias> = Vec::new();
+        for command in &self.command {
+            if !commands.contains(command) {
+                commands.push(command.clone());
+            }
+        }
+        Ok(Request {
+            commands,
+            choice: Choice { wanted, condition: self.condition.clone(), limit: self.limit },
+            timeout: runner.timeout,
+            quiet: runner.quiet,
+            ttl: runner.ttl,
+            splay: self.splay.unwrap_or_default(),
+            batch: self.batch,
+            pause: self.pause.unwrap_or_default(),
+            detach: self.detach,
+            strict: self.strict,
+            issuer,
+            history: history::folder(),
+        })
+    }
+
     /// The configuration with these flags over it.
     ///
     /// # Errors

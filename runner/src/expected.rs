@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use vogeler_messaging::topology::node_queue;
 use vogeler_messaging::{Lost, Session};
 use vogeler_protocol::{NodeName, Target, Timestamp};
@@ -12,8 +13,13 @@ use vogeler_store::{KnownNode, Store, StoreError};
 /// use of its queue and would keep a dead one alive for ever.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(14 * 24 * 3600);
 
+/// Whether a node has been silent for so long that it counts as off line without being asked.
+pub fn is_forgotten(updated_at: Option<Timestamp>, now: Timestamp) -> bool {
+    updated_at.is_some_and(|at| now.since(at) > FORGOTTEN_AFTER)
+}
+
 /// The targeted nodes, as far as anybody knows before the command is sent.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     /// Connected now: the ones to wait for.
     pub on_line: BTreeSet<NodeName>,
@@ -65,20 +71,22 @@ pub async fn presence<S: Session>(
     let mut expected = Expected::default();
     let mut candidates: BTreeSet<NodeName> = BTreeSet::new();
     for known in known.iter().flatten() {
-        let forgotten = known.updated_at.is_some_and(|at| now.since(at) > FORGOTTEN_AFTER);
-        let into = if forgotten { &mut expected.off_line } else { &mut candidates };
+        let into = if is_forgotten(known.updated_at, now) { &mut expected.off_line } else { &mut candidates };
         into.insert(known.node.clone());
     }
     let named: BTreeSet<NodeName> = match target {
         Target::Nodes(nodes) => nodes.iter().cloned().collect(),
         Target::All | Target::Group(_) | Target::Glob(_) => BTreeSet::new(),
     };
-    for node in candidates.union(&named) {
-        match session.queue_status(&node_queue(node).name).await? {
-            Some(status) if status.consumers > 0 => expected.on_line.insert(node.clone()),
-            Some(_) => expected.off_line.insert(node.clone()),
-            None if candidates.contains(node) => expected.gone.insert(node.clone()),
-            None => expected.unknown.insert(node.clone()),
+    let asked: Vec<NodeName> = candidates.union(&named).cloned().collect();
+    let queues: Vec<String> = asked.iter().map(|node| node_queue(node).name).collect();
+    let statuses = session.queue_statuses(&queues).await?;
+    for (node, status) in asked.into_iter().zip(statuses) {
+        match status {
+            Some(status) if status.consumers > 0 => expected.on_line.insert(node),
+            Some(_) => expected.off_line.insert(node),
+            None if candidates.contains(&node) => expected.gone.insert(node),
+            None => expected.unknown.insert(node),
         };
     }
     Ok(expected)

@@ -5,22 +5,21 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use tracing::warn;
 use vogeler_messaging::amqp::Frames;
-use vogeler_process::signals::StopSignals;
 use vogeler_process::{exit, logging};
 use vogeler_protocol::{Clock, Random};
 use vogeler_runner::cli::{Action, Cli, Loaded};
-use vogeler_runner::progress::Progress;
-use vogeler_runner::run::{self, Parts, Request};
+use vogeler_runner::run::Parts;
+use vogeler_runner::{act, history};
 
 fn main() -> ExitCode {
     match exit::parse_flags::<Cli>() {
-        Ok(cli) => exit::report("vogeler-runner", start(cli)),
+        Ok(cli) => exit::report("vogeler-runner", start(&cli)),
         Err(status) => status,
     }
 }
 
 #[allow(clippy::print_stdout, reason = "what a person asked to see")]
-fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     let loaded = cli.load()?;
     logging::start(loaded.runner.loglevel);
     for notice in loaded.settings.notices() {
@@ -32,25 +31,11 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(ask(cli, loaded)).map(ExitCode::from)
+    runtime.block_on(Box::pin(act(cli, loaded))).map(ExitCode::from)
 }
 
-async fn ask(cli: Cli, loaded: Loaded) -> anyhow::Result<u8> {
+async fn act(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
     let Loaded { broker, store, runner, .. } = loaded;
-    let (Some(command), Some(target)) = (cli.command, cli.target) else {
-        anyhow::bail!("say what to run with -c ALIAS and where with -n TARGET");
-    };
-    let request = Request {
-        command,
-        target,
-        timeout: runner.timeout,
-        quiet: runner.quiet,
-        ttl: runner.ttl,
-        splay: cli.splay.unwrap_or_default(),
-        detach: cli.detach,
-        strict: cli.strict,
-        issuer: issuer(),
-    };
     let parts = Parts {
         topology: broker.topology(),
         broker: broker.amqp("vogeler-runner", Frames::Large)?,
@@ -58,9 +43,24 @@ async fn ask(cli: Cli, loaded: Loaded) -> anyhow::Result<u8> {
         clock: Clock::system(),
         random: Random::from_system(),
     };
-    let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-    let progress = Progress::new(cli.output);
-    run::run(&parts, &request, &progress, async move { signals.recv().await }).await
+    let folder = history::folder();
+    match &cli.action {
+        None => {
+            let request = cli.request(&runner, issuer())?;
+            let output = cli.output.unwrap_or_default();
+            if cli.dry_run {
+                return act::rehearse(&parts, &request, output).await;
+            }
+            act::ask_nodes(&parts, &request, output).await
+        }
+        Some(Action::Status { list: true, output, .. }) => {
+            act::list_runs(folder.as_deref(), output.unwrap_or_default())
+        }
+        Some(Action::Status { run, output, .. }) => {
+            act::look_at_run(&parts, folder.as_deref(), run.as_deref(), output.unwrap_or_default()).await
+        }
+        Some(Action::Config) => Ok(0),
+    }
 }
 
 /// Who asks, for the nodes' logs: `user@host`.

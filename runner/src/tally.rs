@@ -2,12 +2,12 @@
 //!
 //! No I/O: events go in, sentences and an exit status come out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use vogeler_protocol::message::{Event, Notice, UNKNOWN_ALIAS};
 use vogeler_protocol::record::Answer;
-use vogeler_protocol::{NodeName, Timestamp};
+use vogeler_protocol::{NodeName, RunId, Timestamp};
 
 use crate::expected::Expected;
 
@@ -24,6 +24,8 @@ pub const NO_SUCH: u8 = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum State {
+    /// On line; its batch has not been asked yet.
+    Later,
     /// On line; it has said nothing yet.
     Waiting,
     /// It runs the plugin, or will when its turn comes.
@@ -35,6 +37,11 @@ pub enum State {
         /// In which words.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
+    },
+    /// Whether it answered cannot be known: the record has a later run's answer to this alias.
+    Replaced {
+        /// Of this run.
+        by: RunId,
     },
     /// It was not connected when the run began.
     OffLine,
@@ -62,6 +69,11 @@ pub struct Line {
 #[derive(Debug, Clone)]
 pub struct Tally {
     lines: BTreeMap<NodeName, Line>,
+    /// Those of them that are awaited and have not ended.
+    outstanding: BTreeSet<NodeName>,
+    /// How many are awaited, and how many of these have ended; counted as they come, for there may be many.
+    awaited: usize,
+    ended: usize,
     begun: Timestamp,
     /// Whether whoever accepts is awaited, because nobody could say who will.
     open: bool,
@@ -82,7 +94,26 @@ impl Tally {
                 lines.insert(node.clone(), Line { state: state.clone(), awaited, after_ms: None });
             }
         }
-        Self { lines, begun, open }
+        let (outstanding, awaited) = (expected.on_line.clone(), expected.on_line.len());
+        Self { lines, outstanding, awaited, ended: 0, begun, open }
+    }
+
+    /// The nodes that are on line are asked in batches, and none of them has been.
+    pub fn wait_for_batches(&mut self) {
+        for line in self.lines.values_mut().filter(|line| line.state == State::Waiting) {
+            line.state = State::Later;
+        }
+        self.outstanding.clear();
+    }
+
+    /// These are asked now.
+    pub fn ask(&mut self, nodes: &[NodeName]) {
+        for node in nodes {
+            if let Some(line) = self.lines.get_mut(node).filter(|line| line.state == State::Later) {
+                line.state = State::Waiting;
+                self.outstanding.insert(node.clone());
+            }
+        }
     }
 
     /// Takes an event; true if it changed anything.
@@ -109,27 +140,59 @@ impl Tally {
         let after = u64::try_from(now.since(self.begun).as_millis()).ok();
         let open = self.open;
         let line =
-            self.lines.entry(node.clone()).or_insert(Line { state: State::OffLine, awaited: open, after_ms: None });
+            self.lines.entry(node.clone()).or_insert(Line { state: State::OffLine, awaited: false, after_ms: None });
         // Events may overtake one another; the end stands.
         if matches!(line.state, State::Ended { .. }) {
             return false;
         }
         // Whoever says that it was skipped was never meant.
-        line.awaited |= open;
+        if open && !line.awaited {
+            line.awaited = true;
+            self.awaited += 1;
+        }
         line.state = state;
         line.after_ms = after;
+        if matches!(line.state, State::Ended { .. }) {
+            self.outstanding.remove(node);
+            self.ended += usize::from(line.awaited);
+        } else if line.awaited {
+            self.outstanding.insert(node.clone());
+        }
         true
     }
 
     /// The nodes that are awaited and have not ended.
-    pub fn outstanding(&self) -> Vec<NodeName> {
-        let open = |line: &Line| line.awaited && matches!(line.state, State::Waiting | State::Running);
+    pub fn outstanding(&self) -> &BTreeSet<NodeName> {
+        &self.outstanding
+    }
+
+    /// A later run has answered in its place, as its record says.
+    pub fn replace(&mut self, node: &NodeName, by: RunId) {
+        if let Some(line) = self.lines.get_mut(node).filter(|line| !matches!(line.state, State::Ended { .. })) {
+            line.state = State::Replaced { by };
+            self.outstanding.remove(node);
+        }
+    }
+
+    /// Everybody who has not ended and whose record may say more.
+    pub fn unanswered(&self) -> Vec<NodeName> {
+        let open = |line: &Line| !matches!(line.state, State::Ended { .. } | State::Unknown);
         self.lines.iter().filter(|(_, line)| open(line)).map(|(node, _)| node.clone()).collect()
+    }
+
+    /// How many of those that are awaited have ended.
+    pub fn ended(&self) -> usize {
+        self.ended
+    }
+
+    /// How many have accepted and not ended.
+    pub fn running(&self) -> usize {
+        self.lines.values().filter(|line| line.state == State::Running).count()
     }
 
     /// How many are awaited in all.
     pub fn awaited(&self) -> usize {
-        self.lines.values().filter(|line| line.awaited).count()
+        self.awaited
     }
 
     /// Every node with where it stands.
@@ -156,7 +219,9 @@ impl Tally {
         let ran = self.any(|state| match state {
             State::Running => true,
             State::Ended { event, .. } => *event != Notice::Skipped && !lacks_alias(state),
-            State::Waiting | State::OffLine | State::Gone | State::Unknown => false,
+            State::Later | State::Waiting | State::Replaced { .. } | State::OffLine | State::Gone | State::Unknown => {
+                false
+            }
         });
         self.lacking() > 0 && !ran
     }
@@ -178,6 +243,7 @@ impl Tally {
         } else if self.any(failed) {
             FAILED
         } else if !self.outstanding().is_empty()
+            || self.any(|state| matches!(state, State::Later))
             || self.nobody_there()
             || (strict && self.any(|state| matches!(state, State::OffLine | State::Gone)))
         {

@@ -174,7 +174,10 @@ async fn wait_for_store<B: Broker, St: Store>(parts: &Parts<B, St>) {
         let least = match reason {
             StoreError::Denied { .. } => Duration::from_secs(60),
             StoreError::Missing { .. } => Duration::from_secs(5),
-            StoreError::Away { .. } | StoreError::Refused { .. } | StoreError::Garbled { .. } => Duration::ZERO,
+            StoreError::Away { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Garbled { .. }
+            | StoreError::Unable { .. } => Duration::ZERO,
         };
         let wait = backoff.next_wait().max(least);
         tokio::time::sleep(wait).await;

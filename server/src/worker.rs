@@ -380,9 +380,10 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         let ceiling = match reason {
             // A login that fails too often is locked out; a database that is missing has to be made.
             StoreError::Denied { .. } | StoreError::Missing { .. } => Duration::from_secs(60),
-            StoreError::Away { .. } | StoreError::Refused { .. } | StoreError::Garbled { .. } => {
-                Duration::from_secs(10)
-            }
+            StoreError::Away { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Garbled { .. }
+            | StoreError::Unable { .. } => Duration::from_secs(10),
         };
         // The first failure may be an idle connection that the database closed; the next is news.
         self.setbacks += 1;

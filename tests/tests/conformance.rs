@@ -45,6 +45,7 @@ both_brokers!(
     drops_what_has_expired,
     answers_questions,
     forgets_a_run,
+    answers_many_questions_at_once,
 );
 
 #[tokio::test]
@@ -101,7 +102,7 @@ macro_rules! both_stores {
     };
 }
 
-both_stores!(is_created_once, keeps_what_it_is_given, tells_each_rows_fate);
+both_stores!(is_created_once, keeps_what_it_is_given, tells_each_rows_fate, finds_by_condition, finds_more_than_a_page,);
 
 #[tokio::test]
 async fn memory_store_starts_afresh_after_a_deletion() {

@@ -52,7 +52,7 @@ async fn a_node_that_does_not_exist_is_named_while_the_others_run() {
     let _server = site.server().await;
     let _clients = fleet(&site, &[("web01", "")]).await;
     let ran = site.runner(&["-c", "hello", "-n", "web01,wbe02"]).await.expect(4);
-    assert!(ran.stdout.contains("hello on wbe02,web01: 1 stored\n"), "{ran:?}");
+    assert!(ran.stdout.contains("hello on web01,wbe02: 1 stored, 1 unknown\n"), "{ran:?}");
     assert!(ran.stdout.contains("wbe02: no such node: no record and no queue of that name\n"), "{ran:?}");
     assert_eq!(who_answered(&site, &["web01"]).await, ["web01"]);
 }
@@ -81,7 +81,7 @@ async fn a_node_that_is_off_line_is_listed_and_holds_nothing_up() {
     .await;
 
     let ran = site.runner(&["-c", "hello", "-n", "all"]).await.expect(0);
-    assert!(ran.stdout.contains("hello on all: 1 stored\n"), "{ran:?}");
+    assert!(ran.stdout.contains("hello on all: 1 stored, 1 off line\n"), "{ran:?}");
     assert!(ran.stdout.contains("db01: off line: gets it when it connects, until 2"), "{ran:?}");
     let strict = site.runner(&["-c", "hello", "-n", "all", "--strict"]).await.expect(3);
     assert!(strict.stdout.contains("db01: off line"), "{strict:?}");
@@ -206,7 +206,7 @@ async fn that_no_server_is_there_is_said_in_words() {
     let _client = site.node("web01").plugin("hello.yaml", HELLO).start().await;
     let ran = site.runner(&["-c", "hello", "-n", "web01", "--timeout", "3s"]).await.expect(3);
     assert!(ran.stderr.contains("no vogeler-server is connected"), "{ran:?}");
-    assert!(ran.stdout.contains("hello on web01: 0 stored, 1 silent\n"), "{ran:?}");
+    assert!(ran.stdout.contains("hello on web01: 0 stored, 1 still running\n"), "{ran:?}");
     let _server = site.server().await;
     answered(&site, "web01").await;
 }

@@ -123,7 +123,7 @@ async fn the_whole_under_the_rights_of_each_role_over_tls() {
     for target in ["all", "secured01", "group:web", "sec*"] {
         let run = ["--config", of_runner, "-c", "hello", "-n", target];
         let ran = site.run("vogeler-runner", &run).await.expect(0);
-        assert!(ran.stdout.contains("secured01 "), "{ran:?}");
+        assert!(ran.stdout.contains("  secured01: "), "{ran:?}");
         hides(&ran.stderr, &[&server.password, &runner.password, &node.password]);
     }
     let record = site.record("secured01").await.unwrap();

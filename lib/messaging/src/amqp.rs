@@ -8,6 +8,7 @@
 mod connection;
 mod consume;
 mod convert;
+mod presence;
 mod publish;
 
 use std::path::PathBuf;

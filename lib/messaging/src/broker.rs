@@ -38,6 +38,12 @@ pub trait Session: Clone + Send + Sync + 'static {
     /// the queue.
     fn queue_status(&self, name: &str) -> impl Future<Output = Result<Option<QueueStatus>, Lost>> + Send;
 
+    /// The same of many queues at once, in their order.
+    fn queue_statuses(&self, names: &[String]) -> impl Future<Output = Result<Vec<Option<QueueStatus>>, Lost>> + Send;
+
+    /// Deletes a queue with what is in it; how many messages that were. None where there is no such queue.
+    fn delete_queue(&self, name: &str) -> impl Future<Output = Result<Option<u32>, Lost>> + Send;
+
     /// Binds a queue to an exchange. Binding twice is binding once.
     fn bind(&self, queue: &str, exchange: &str, key: &str) -> impl Future<Output = Result<(), Lost>> + Send;
 

@@ -123,6 +123,15 @@ impl Session for MemorySession {
         Ok(self.open()?.queue_status(name))
     }
 
+    async fn queue_statuses(&self, names: &[String]) -> Result<Vec<Option<QueueStatus>>, Lost> {
+        let state = self.open()?;
+        Ok(names.iter().map(|name| state.queue_status(name)).collect())
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<Option<u32>, Lost> {
+        Ok(self.open()?.delete_queue(name))
+    }
+
     async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
         self.open()?.bind(queue, exchange, key)
     }

@@ -25,5 +25,5 @@ pub use names::{Alias, Group, Key, NodeName, RunId};
 pub use random::Random;
 pub use record::Record;
 pub use sentence::sentence;
-pub use target::Target;
+pub use target::{Glob, Target};
 pub use time::{Clock, Timestamp};

@@ -133,6 +133,11 @@ impl Record {
         entry::answers(&self.results, &self.errors, run, command)
     }
 
+    /// The run that answered a command after this one did or might have, by the entry that stands.
+    pub fn answered_later(&self, run: RunId, command: &str) -> Option<RunId> {
+        entry::answered_later(&self.results, &self.errors, run, command)
+    }
+
     /// The aliases that its client knows; none where no client has said hello.
     pub fn aliases(&self) -> Option<Vec<String>> {
         let client: Object = serde_json::from_str(self.client.as_ref()?.get()).ok()?;

@@ -7,6 +7,7 @@
 mod bulk;
 mod client;
 mod design;
+mod find;
 mod query;
 
 use std::path::PathBuf;
@@ -18,10 +19,9 @@ use reqwest::Url;
 use vogeler_process::Secret;
 use vogeler_protocol::{Group, NodeName};
 
-pub use query::ViewRow;
-
+use crate::condition::{Condition, Path};
 use crate::design_docs::DesignDoc;
-use crate::{Fate, KnownNode, PutError, Row, Store, StoreError, Synced};
+use crate::{Fate, Found, KnownNode, PutError, Row, Store, StoreError, Synced, ViewQuery, ViewRow};
 
 /// Where a CouchDB is and who we are there.
 #[derive(Debug, Clone)]
@@ -123,6 +123,14 @@ impl Store for Couch {
 
     async fn members(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
         self.in_group(group).await
+    }
+
+    async fn find(&self, condition: Option<&Condition>, fields: &[Path]) -> Result<Vec<Found>, StoreError> {
+        self.select(condition, fields).await
+    }
+
+    async fn view(&self, design: &str, view: &str, query: &ViewQuery) -> Result<Vec<ViewRow>, StoreError> {
+        self.rows(design, view, query).await
     }
 
     async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use vogeler_protocol::{Group, NodeName, Timestamp};
 
+use crate::condition::{Condition, Path};
 use crate::design_docs::DesignDoc;
-use crate::{Fate, KnownNode, PutError, Row, Store, StoreError, Synced};
+use crate::{Fate, Found, KnownNode, PutError, Row, Store, StoreError, Synced, ViewQuery, ViewRow};
 
 /// A database in memory. Clones are the same database. Views are not run here.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +130,20 @@ impl Store for MemoryStore {
             let members = db.documents.iter().filter(|(_, document)| is_in(document));
             members.filter_map(|(id, _)| id.parse().ok()).collect()
         })
+    }
+
+    async fn find(&self, condition: Option<&Condition>, _fields: &[Path]) -> Result<Vec<Found>, StoreError> {
+        let found = |(id, document): (&String, &Document)| {
+            let record = document.value.as_ref()?;
+            let node = id.parse().ok()?;
+            condition.is_none_or(|condition| condition.holds(record)).then(|| Found { node, record: record.clone() })
+        };
+        self.with(|db| db.documents.iter().filter_map(found).collect())
+    }
+
+    async fn view(&self, design: &str, view: &str, _query: &ViewQuery) -> Result<Vec<ViewRow>, StoreError> {
+        let reason = format!("it runs no views, {design}/{view} neither");
+        Err(StoreError::Unable { address: "memory".to_owned(), reason })
     }
 
     async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {

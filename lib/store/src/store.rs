@@ -2,8 +2,11 @@
 
 use std::future::Future;
 
+use serde::Deserialize;
+use serde_json::Value;
 use vogeler_protocol::{Group, NodeName, Timestamp};
 
+use crate::condition::{Condition, Path};
 use crate::design_docs::DesignDoc;
 
 /// A database of records.
@@ -33,6 +36,22 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// The nodes whose client says that they are in a group.
     fn members(&self, group: &Group) -> impl Future<Output = Result<Vec<NodeName>, StoreError>> + Send;
+
+    /// The records that meet the condition, or all of them, with the fields that are asked for, in the order of their
+    /// ids. Other fields may be there or not.
+    fn find(
+        &self,
+        condition: Option<&Condition>,
+        fields: &[Path],
+    ) -> impl Future<Output = Result<Vec<Found>, StoreError>> + Send;
+
+    /// Asks a view of a design document.
+    fn view(
+        &self,
+        design: &str,
+        view: &str,
+        query: &ViewQuery,
+    ) -> impl Future<Output = Result<Vec<ViewRow>, StoreError>> + Send;
 
     /// Brings a design document to what `doc` says. Readers of its views never wait for an index:
     /// it is built under another name first.
@@ -81,6 +100,48 @@ pub struct KnownNode {
     pub updated_at: Option<Timestamp>,
 }
 
+/// A record that was found, or what was asked of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Its node.
+    pub node: NodeName,
+    /// An object, with members as in the record.
+    pub record: Value,
+}
+
+/// What is asked of a view. The names are CouchDB's own.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ViewQuery {
+    /// Only this key.
+    pub key: Option<Value>,
+    /// From this key on.
+    pub startkey: Option<Value>,
+    /// Up to this key, itself included.
+    pub endkey: Option<Value>,
+    /// Whether the view's reduce function is applied; where it has one, it is, unless said.
+    pub reduce: Option<bool>,
+    /// Whether it is applied to each key by itself.
+    pub group: bool,
+    /// To how many elements of keys that are arrays it is applied by themselves.
+    pub group_level: Option<u32>,
+    /// From the last key to the first.
+    pub descending: bool,
+    /// No more than so many rows.
+    pub limit: Option<u64>,
+}
+
+/// One row of a view.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ViewRow {
+    /// The document that emitted it; none for a reduced row.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The key.
+    pub key: Value,
+    /// The value.
+    pub value: Value,
+}
+
 /// What became of a design document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synced {
@@ -125,6 +186,14 @@ pub enum StoreError {
         /// The HTTP status.
         status: u16,
         /// Its words.
+        reason: String,
+    },
+    /// It is a database that cannot do this.
+    #[error("the database at {address} cannot do that: {reason}")]
+    Unable {
+        /// Where.
+        address: String,
+        /// What, and what to do instead.
         reason: String,
     },
     /// What it answered cannot be understood.

@@ -16,9 +16,10 @@ use vogeler_server::health::Health;
 use vogeler_server::metrics::Metrics;
 use vogeler_server::run::{Parts, run};
 use vogeler_server::setup;
+use vogeler_store::condition::{Condition, Path};
 use vogeler_store::design_docs::DesignDoc;
 use vogeler_store::memory::MemoryStore;
-use vogeler_store::{Fate, KnownNode, PutError, Row, Store, StoreError, Synced};
+use vogeler_store::{Fate, Found, KnownNode, PutError, Row, Store, StoreError, Synced, ViewQuery, ViewRow};
 
 /// What a database answers instead of writing.
 pub(crate) type Answer = Result<Vec<Fate>, PutError>;
@@ -89,6 +90,15 @@ impl Store for Unsteady {
 
     async fn members(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
         self.records.members(group).await
+    }
+
+    async fn find(&self, condition: Option<&Condition>, fields: &[Path]) -> Result<Vec<Found>, StoreError> {
+        self.there()?;
+        self.records.find(condition, fields).await
+    }
+
+    async fn view(&self, design: &str, view: &str, query: &ViewQuery) -> Result<Vec<ViewRow>, StoreError> {
+        self.records.view(design, view, query).await
     }
 
     async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {

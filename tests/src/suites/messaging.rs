@@ -296,3 +296,23 @@ pub async fn says_that_it_is_lost<B: Broker>(broker: B, cut: impl AsyncFnOnce())
     let kept = next(&mut consumer).await;
     assert_eq!((text(&kept), kept.redelivered), ("kept", true));
 }
+
+/// Of many queues each is told, in the order of the question, missing ones among them; a queue can be deleted.
+pub async fn answers_many_questions_at_once<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let mut names = Vec::new();
+    for number in 0..60 {
+        names.push(format!("vogeler.node.n{number:02}"));
+        if number % 3 > 0 {
+            node(&session, &format!("n{number:02}")).await;
+        }
+    }
+    let statuses = session.queue_statuses(&names).await.unwrap();
+    let missing: Vec<usize> = (0..60).filter(|number| statuses[*number].is_none()).collect();
+    assert_eq!(missing, (0..60).step_by(3).collect::<Vec<_>>());
+    publish(&session, "in", "node.n01", "x").await.unwrap();
+    assert_eq!(session.delete_queue(&names[1]).await.unwrap(), Some(1));
+    assert_eq!(session.delete_queue(&names[1]).await.unwrap(), None);
+    assert_eq!(session.queue_status(&names[1]).await.unwrap(), None);
+    assert!(session.queue_statuses(&[]).await.unwrap().is_empty());
+}

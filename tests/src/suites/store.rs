@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use vogeler_protocol::NodeName;
+use vogeler_store::condition::Path;
 use vogeler_store::design_docs::DesignDoc;
 use vogeler_store::{Fate, Row, Store, StoreError, Synced};
 
@@ -121,4 +122,51 @@ pub async fn lists_its_nodes<St: Store>(store: St, docs: &[DesignDoc]) {
     for doc in docs {
         assert_eq!(store.sync_design(doc).await.unwrap(), Synced::Unchanged, "{}", doc.name());
     }
+}
+
+/// Conditions hold for the records they hold for, also where they lead through arrays, and the fields come along.
+pub async fn finds_by_condition<St: Store>(store: St) {
+    store.create().await.unwrap();
+    put(
+        &store,
+        &[
+            json!({"_id": "db01", "facts": {"family": "Debian", "cpus": 4}, "packages": {"openssl": "3.0.14-1"}}),
+            json!({"_id": "web01", "facts": {"family": "Debian", "cpus": 16}, "packages": {"openssl": "3.0.15-1"}}),
+            json!({"_id": "web02", "facts": {"family": "Rocky"}, "jmx": [{"port": 1}, {"port": 9999}],
+                "packages": {"python3.11": ["3.11.2", "3.11.9"]}}),
+        ],
+    )
+    .await;
+    for (condition, expected) in [
+        ("facts.family == 'Debian'", &["db01", "web01"][..]),
+        ("facts.family != 'Debian'", &["web02"]),
+        ("facts.family == 'Debian' && packages.openssl < '3.0.15'", &["db01"]),
+        ("facts.cpus >= 4", &["db01", "web01"]),
+        ("jmx.port == 9999", &["web02"]),
+        ("jmx.1.port == 9999", &["web02"]),
+        ("!exists jmx && !(facts.cpus > 8)", &["db01"]),
+        ("packages.\"python3.11\" > '3.11.8'", &["web02"]),
+        ("_id ~ '^web' || packages.openssl in ['3.0.14-1']", &["db01", "web01", "web02"]),
+        ("exists nothing", &[]),
+    ] {
+        let found = store.find(Some(&condition.parse().unwrap()), &[]).await.unwrap();
+        let nodes: Vec<&str> = found.iter().map(|found| found.node.as_str()).collect();
+        assert_eq!(nodes, expected, "{condition}");
+    }
+    let (family, port) = ("facts.family".parse().unwrap(), "jmx.1.port".parse::<Path>().unwrap());
+    let found = store.find(None, &[family, port.clone()]).await.unwrap();
+    assert_eq!(found.len(), 3);
+    assert_eq!(found[0].record["facts"]["family"], "Debian");
+    assert_eq!(port.get(&found[2].record), Some(&json!(9999)), "{}", found[2].record);
+}
+
+/// More records than come in one answer are all found.
+pub async fn finds_more_than_a_page<St: Store>(store: St) {
+    store.create().await.unwrap();
+    let records: Vec<Value> = (0..2100).map(|n| json!({"_id": format!("n{n:04}"), "n": n})).collect();
+    for page in records.chunks(500) {
+        put(&store, page).await;
+    }
+    assert_eq!(store.find(None, &["n".parse().unwrap()]).await.unwrap().len(), 2100);
+    assert_eq!(store.find(Some(&"n >= 50".parse().unwrap()), &[]).await.unwrap().len(), 2050);
 }

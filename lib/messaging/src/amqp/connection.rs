@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionState, ConnectionStatus, Error, ErrorKind, Event};
@@ -16,6 +18,7 @@ use tracing::{info, warn};
 use super::GOODBYE;
 use super::consume::AmqpConsumer;
 use super::convert;
+use super::presence;
 use super::publish::Publisher;
 use crate::message::Publish;
 use crate::topology::{Exchange, Queue, QueueKind};
@@ -159,12 +162,21 @@ impl Session for AmqpSession {
     }
 
     async fn queue_status(&self, name: &str) -> Result<Option<QueueStatus>, Lost> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let asked =
-            self.ask(async |channel| channel.queue_declare(name.into(), options, FieldTable::default()).await).await;
-        let status =
-            |queue: lapin::Queue| QueueStatus { messages: queue.message_count(), consumers: queue.consumer_count() };
-        found(asked.map(status))
+        found(self.ask(async |channel| presence::status(channel, name).await).await)
+    }
+
+    async fn queue_statuses(&self, names: &[String]) -> Result<Vec<Option<QueueStatus>>, Lost> {
+        let asked = Box::pin(presence::statuses(&self.0.connection, names));
+        self.0.ending.or_answer(asked).await.map_err(|error| convert::lost(&error))
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<Option<u32>, Lost> {
+        // RabbitMQ says yes and 0 to a queue that is not there, so that it is looked at first.
+        if self.queue_status(name).await?.is_none() {
+            return Ok(None);
+        }
+        let deleted = self.ask(async |channel| channel.queue_delete(name.into(), QueueDeleteOptions::default()).await);
+        found(deleted.await)
     }
 
     async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
@@ -236,7 +248,7 @@ fn as_asked<T>(declared: Result<T, Error>) -> Result<Declared, Lost> {
     }
 }
 
-fn found<T>(asked: Result<T, Error>) -> Result<Option<T>, Lost> {
+pub(super) fn found<T>(asked: Result<T, Error>) -> Result<Option<T>, Lost> {
     match asked {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if convert::soft_error(&error) == Some(AMQPSoftError::NOTFOUND) => Ok(None),

@@ -88,11 +88,20 @@ impl State {
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
-            self.queues.remove(&name);
-            for routes in self.exchanges.values_mut() {
-                routes.bindings.retain(|(queue, _)| *queue != name);
-            }
+            self.delete_queue(&name);
         }
+    }
+
+    /// With its bindings, its messages and its consumers.
+    pub(super) fn delete_queue(&mut self, name: &str) -> Option<u32> {
+        let gone = self.queues.remove(name)?;
+        for routes in self.exchanges.values_mut() {
+            routes.bindings.retain(|(queue, _)| queue != name);
+        }
+        for consumer in gone.consumers {
+            self.consumers.remove(&consumer);
+        }
+        Some(u32::try_from(gone.ready.len()).unwrap_or(u32::MAX))
     }
 
     pub(super) fn declare_exchange(&mut self, exchange: &Exchange) -> Declared {

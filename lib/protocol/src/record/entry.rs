@@ -105,6 +105,17 @@ pub(super) fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
+/// Ids of runs begin with their time, so that they are ordered by it.
+pub(super) fn answered_later(results: &Object, errors: &Object, run: RunId, command: &str) -> Option<RunId> {
+    #[derive(Deserialize)]
+    struct Ran {
+        command: Alias,
+        run: RunId,
+    }
+    let ran = results.iter().chain(errors.iter()).filter_map(|(_, raw)| read::<Ran>(Some(raw)));
+    ran.filter(|ran| ran.command.as_str() == command && ran.run > run).map(|ran| ran.run).max()
+}
+
 pub(super) fn answers(results: &Object, errors: &Object, run: RunId, command: &str) -> Option<Answer> {
     let asked = |ran: &Alias, first: Option<RunId>, also: &[RunId]| {
         ran.as_str() == command && (first == Some(run) || also.contains(&run))

@@ -2,24 +2,11 @@
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::Value;
 use vogeler_protocol::{Group, NodeName, Timestamp};
 
 use super::Couch;
 use super::client::{VIEW_TIMEOUT, segment};
-use crate::{KnownNode, StoreError};
-
-/// One row of a view.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct ViewRow {
-    /// The document that emitted it; none for a reduced row.
-    #[serde(default)]
-    pub id: Option<String>,
-    /// The key.
-    pub key: Value,
-    /// The value.
-    pub value: Value,
-}
+use crate::{KnownNode, StoreError, ViewQuery, ViewRow};
 
 #[derive(Deserialize)]
 struct Rows {
@@ -27,14 +14,9 @@ struct Rows {
 }
 
 impl Couch {
-    /// Queries a view. The parameters' values are JSON, as in CouchDB's own interface.
-    ///
-    /// # Errors
-    /// No such design document or view ([`StoreError::Refused`] with 404), and the usual ones.
-    pub async fn view(&self, design: &str, view: &str, query: &[(&str, Value)]) -> Result<Vec<ViewRow>, StoreError> {
-        let query: Vec<(&str, String)> = query.iter().map(|(name, value)| (*name, value.to_string())).collect();
+    pub(super) async fn rows(&self, design: &str, view: &str, query: &ViewQuery) -> Result<Vec<ViewRow>, StoreError> {
         let path = format!("/_design/{}/_view/{}", segment(design), segment(view));
-        let answer = self.send(self.request(Method::GET, &path, &query), Some(VIEW_TIMEOUT)).await?;
+        let answer = self.send(self.request(Method::GET, &path, &parameters(query)), Some(VIEW_TIMEOUT)).await?;
         if !answer.status.is_success() {
             return Err(self.failure(&answer));
         }
@@ -44,7 +26,7 @@ impl Couch {
 
     /// From the view that ships with the server; where that is not loaded, from the list of ids.
     pub(super) async fn known_nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
-        match self.view("system_records", "seen", &[("reduce", false.into())]).await {
+        match self.rows("system_records", "seen", &ViewQuery { reduce: Some(false), ..ViewQuery::default() }).await {
             Ok(rows) => Ok(rows.into_iter().filter_map(seen).collect()),
             Err(StoreError::Refused { status: 404, .. } | StoreError::Missing { .. }) => self.ids().await,
             Err(error) => Err(error),
@@ -52,8 +34,9 @@ impl Couch {
     }
 
     pub(super) async fn in_group(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
-        let query = [("key", group.as_str().into()), ("reduce", false.into())];
-        let rows = self.view("system_records", "by_group", &query).await?;
+        let key = Some(group.as_str().into());
+        let query = ViewQuery { key, reduce: Some(false), ..ViewQuery::default() };
+        let rows = self.rows("system_records", "by_group", &query).await?;
         Ok(rows.into_iter().filter_map(|row| row.id?.parse().ok()).collect())
     }
 
@@ -67,4 +50,21 @@ impl Couch {
 fn seen(row: ViewRow) -> Option<KnownNode> {
     let node: NodeName = row.id?.parse().ok()?;
     Some(KnownNode { node, updated_at: row.value.as_i64().map(Timestamp::from_millisecond) })
+}
+
+/// As CouchDB wants them in an address: keys are JSON.
+fn parameters(query: &ViewQuery) -> Vec<(&'static str, String)> {
+    let ViewQuery { key, startkey, endkey, reduce, group, group_level, descending, limit } = query;
+    let json = |name, value: &Option<serde_json::Value>| value.as_ref().map(|value| (name, value.to_string()));
+    let given = [
+        json("key", key),
+        json("startkey", startkey),
+        json("endkey", endkey),
+        reduce.map(|reduce| ("reduce", reduce.to_string())),
+        group.then(|| ("group", "true".to_owned())),
+        group_level.map(|level| ("group_level", level.to_string())),
+        descending.then(|| ("descending", "true".to_owned())),
+        limit.map(|limit| ("limit", limit.to_string())),
+    ];
+    given.into_iter().flatten().collect()
 }

@@ -1,0 +1,125 @@
+//! What the command line asks for, done: a run, a look at one, a question.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use vogeler_messaging::{Broker, Session as _};
+use vogeler_process::signals::StopSignals;
+use vogeler_store::Store;
+
+use crate::expected;
+use crate::history::{self, Entry};
+use crate::output::{self, Answer, Column, Format, Rows, cell};
+use crate::progress::{Output, Progress};
+use crate::report;
+use crate::run::{self, Parts, Request};
+use crate::select;
+use crate::status;
+use crate::tally::{GOOD, NO_SUCH};
+
+/// Asks the nodes.
+///
+/// # Errors
+/// As [`run::run`].
+pub async fn ask_nodes<B: Broker, St: Store>(
+    parts: &Parts<B, St>,
+    request: &Request,
+    output: Output,
+) -> anyhow::Result<u8> {
+    let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+    let progress = Progress::new(output);
+    run::run(parts, request, &progress, async move { signals.recv().await }).await
+}
+
+/// Prints who would be asked.
+///
+/// # Errors
+/// The broker cannot be reached, or the records cannot be read where they have to decide.
+#[allow(clippy::print_stderr, reason = "this is where the runner speaks")]
+pub async fn rehearse<B: Broker, St: Store>(
+    parts: &Parts<B, St>,
+    request: &Request,
+    output: Output,
+) -> anyhow::Result<u8> {
+    let selection = select::select(&parts.store, &request.choice).await?;
+    if let Some(notice) = &selection.notice {
+        eprintln!("vogeler-runner: {notice}");
+    }
+    let session = parts.broker.connect().await?;
+    let expected = expected::presence(&session, &selection.target, &selection.known, parts.clock.now())
+        .await
+        .context("cannot ask which nodes are on line")?;
+    session.close().await;
+    let states = [
+        (&expected.on_line, "on line"),
+        (&expected.off_line, "off line"),
+        (&expected.gone, "no queue"),
+        (&expected.unknown, "unknown"),
+    ];
+    let mut nodes: Vec<_> =
+        states.iter().flat_map(|(nodes, state)| nodes.iter().map(move |node| (node, *state))).collect();
+    nodes.sort();
+    let mut rows = Rows::new([Column::new("node", "node"), Column::new("state", "state")]);
+    for (node, state) in &nodes {
+        rows.push([cell(node), cell(state)]);
+    }
+    let count = |nodes: usize, word: &str| format!("{nodes} {word}");
+    let figures = states.map(|(nodes, word)| count(nodes.len(), word));
+    eprintln!("vogeler-runner: {} nodes would be asked: {}", nodes.len(), figures.join(", "));
+    show(&rows.into(), if output == Output::Json { Format::Json } else { Format::Table })?;
+    Ok(if nodes.is_empty() { NO_SUCH } else { GOOD })
+}
+
+/// Shows what is known of a run.
+///
+/// # Errors
+/// As [`status::status`].
+#[allow(clippy::print_stderr, reason = "this is where the runner speaks")]
+pub async fn look_at_run<B, St: Store>(
+    parts: &Parts<B, St>,
+    folder: Option<&Path>,
+    run: Option<&str>,
+    output: Output,
+) -> anyhow::Result<u8> {
+    let known = status::status(&parts.store, folder, run, &parts.clock).await?;
+    for notice in &known.notices {
+        eprintln!("vogeler-runner: {notice}");
+    }
+    let exit_status = known.tallies.exit_status(false);
+    output::print(&match output {
+        Output::Json => format!("{}\n", report::json(&known.about, &known.tallies, exit_status)),
+        Output::Text => format!("run {}\n{}", known.about.run, report::text(&known.about, &known.tallies)),
+    })?;
+    Ok(exit_status)
+}
+
+/// Lists the runs that were begun here.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn list_runs(folder: Option<&Path>, output: Output) -> anyhow::Result<u8> {
+    let mut rows = Rows::new([
+        Column::new("run", "run"),
+        Column::new("at", "at"),
+        Column::new("commands", "commands"),
+        Column::new("target", "target"),
+        Column::new("exit_status", "exit status"),
+    ]);
+    let folder = folder.context("there is no home for notes of runs: HOME is not set")?;
+    for run in history::runs(folder).context("cannot read the folder of runs")? {
+        // One that was cut short in its first line is no run.
+        let Ok((asked, entries)) = history::read(folder, run) else { continue };
+        let left = entries.iter().rev().find_map(|entry| match entry {
+            Entry::Left { exit_status, .. } => Some(Value::from(*exit_status)),
+            Entry::Asked(_) | Entry::Batch(_) | Entry::Event(_) => None,
+        });
+        rows.push([cell(&asked.run), cell(&asked.issued_at), cell(&asked.commands), cell(&asked.target), left]);
+    }
+    show(&rows.into(), if output == Output::Json { Format::Json } else { Format::Table })?;
+    Ok(GOOD)
+}
+
+fn show(answer: &Answer, format: Format) -> anyhow::Result<()> {
+    output::show(answer, format).context("cannot write the answer")
+}

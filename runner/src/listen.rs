@@ -1,0 +1,200 @@
+//! What the nodes and the server say of a run.
+//!
+//! Start at [`Listener::wait`]. Events may be lost; an entry of the run in a record counts as much.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use vogeler_messaging::topology::{run_key, run_queue};
+use vogeler_messaging::{Backoff, Broker, ConsumeOptions, Consumer, Session};
+use vogeler_protocol::message::{self, Event};
+use vogeler_protocol::{Alias, NodeName, Record, RunId, Timestamp};
+use vogeler_store::Store;
+
+use crate::history::{Entry, History};
+use crate::progress::Progress;
+use crate::run::Parts;
+use crate::tallies::Tallies;
+
+/// Records that are read in one request.
+const PAGE: usize = 200;
+
+type ConsumerOf<B> = <<B as Broker>::Session as Session>::Consumer;
+
+/// Listens to the events of one run, on as many connections as it takes.
+pub(crate) struct Listener<'a, B: Broker, St> {
+    parts: &'a Parts<B, St>,
+    run: RunId,
+    commands: &'a [Alias],
+    progress: &'a Progress,
+    history: &'a RefCell<History>,
+    listening: Option<(B::Session, ConsumerOf<B>)>,
+}
+
+/// Why a wait ended.
+enum End {
+    /// Everybody has ended.
+    Over,
+    /// The time is up.
+    TimeUp,
+    /// The connection is lost.
+    Lost,
+}
+
+impl<'a, B: Broker, St: Store> Listener<'a, B, St> {
+    pub(crate) fn start(
+        parts: &'a Parts<B, St>,
+        run: RunId,
+        commands: &'a [Alias],
+        progress: &'a Progress,
+        history: &'a RefCell<History>,
+    ) -> Self {
+        Self { parts, run, commands, progress, history, listening: None }
+    }
+
+    /// Begins to listen on that connection.
+    pub(crate) async fn listen(&mut self, session: &B::Session) -> anyhow::Result<()> {
+        let queue = run_queue(self.run);
+        session.declare_queue(&queue).await?;
+        session.bind(&queue.name, &self.parts.topology.events, &run_key(self.run)).await?;
+        // Never acknowledged: the queue goes with the connection, and under a broker's alarm no
+        // acknowledgement would leave it.
+        let options = ConsumeOptions { prefetch: 0, exclusive: true };
+        let consumer = session.consume(&queue.name, options).await?;
+        self.listening = Some((session.clone(), consumer));
+        Ok(())
+    }
+
+    /// Takes events until all of `asked` (everybody, unless said) have ended, or the time is up. With `quiet`, whoever accepts is waited for, until
+    /// nobody new has for so long.
+    pub(crate) async fn wait(
+        &mut self,
+        asked: Option<&[NodeName]>,
+        tallies: &mut Tallies,
+        patience: Duration,
+        quiet: Option<Duration>,
+    ) {
+        let deadline = Instant::now() + patience;
+        let mut last_new = Instant::now();
+        while let Some((session, mut consumer)) = self.listening.take() {
+            let end = self.take(&session, &mut consumer, asked, tallies, deadline, quiet, &mut last_new).await;
+            self.listening = Some((session, consumer));
+            match end {
+                End::Over => return,
+                End::TimeUp => {
+                    self.read_records(tallies).await;
+                    return;
+                }
+                End::Lost => {
+                    self.listening = None;
+                    self.read_records(tallies).await;
+                    if tallies.are_over_for(asked) && quiet.is_none() {
+                        return;
+                    }
+                    self.progress.notice(
+                        "the connection to the broker was lost; what was told meanwhile is read from the records",
+                    );
+                    self.listen_again(deadline).await;
+                    self.read_records(tallies).await;
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one loop, cut out of the other")]
+    async fn take(
+        &self,
+        session: &B::Session,
+        consumer: &mut ConsumerOf<B>,
+        asked: Option<&[NodeName]>,
+        tallies: &mut Tallies,
+        deadline: Instant,
+        quiet: Option<Duration>,
+        last_new: &mut Instant,
+    ) -> End {
+        loop {
+            let over = tallies.are_over_for(asked);
+            if over && quiet.is_none() {
+                return End::Over;
+            }
+            let still = *last_new + quiet.unwrap_or_default();
+            tokio::select! {
+                biased;
+                next = consumer.next() => {
+                    let Some(delivery) = next else { return End::Lost };
+                    let (before, _) = tallies.progress();
+                    if let Ok(event) = message::decode::<Event>(&delivery.message.body) && self.is_ours(&event) {
+                        self.hear(event, tallies);
+                    }
+                    if tallies.progress().0 > before {
+                        *last_new = Instant::now();
+                    }
+                }
+                _ = session.closed() => return End::Lost,
+                () = sleep_until(still), if quiet.is_some() && over => return End::Over,
+                () = sleep_until(deadline) => return End::TimeUp,
+            }
+        }
+    }
+
+    fn is_ours(&self, event: &Event) -> bool {
+        event.run == self.run && self.commands.contains(&event.command)
+    }
+
+    fn hear(&self, event: Event, tallies: &mut Tallies) {
+        if tallies.hear(&event, self.parts.clock.now()) {
+            self.progress.event(&event, tallies);
+        }
+        if let Err(error) = self.history.borrow_mut().note(&Entry::Event(event)) {
+            self.progress.notice(&format!("the run is noted no further: {error}"));
+        }
+    }
+
+    async fn listen_again(&mut self, deadline: Instant) {
+        let mut backoff = Backoff::new(self.parts.random.clone(), Duration::from_millis(200), Duration::from_secs(5));
+        while Instant::now() < deadline {
+            sleep(backoff.next_wait()).await;
+            if let Ok(session) = self.parts.broker.connect().await
+                && self.listen(&session).await.is_ok()
+            {
+                return;
+            }
+        }
+    }
+
+    /// An entry of our own run in a record counts as much as its event, which may have been lost.
+    async fn read_records(&self, tallies: &mut Tallies) {
+        read_records(&self.parts.store, self.run, self.commands, tallies, false, self.parts.clock.now()).await;
+        self.progress.count(tallies);
+    }
+}
+
+/// Takes from the records what they say of a run: those of the nodes that are awaited, or of all that have not ended;
+/// whether they could be read.
+pub(crate) async fn read_records<St: Store>(
+    store: &St,
+    run: RunId,
+    commands: &[Alias],
+    tallies: &mut Tallies,
+    all: bool,
+    now: Timestamp,
+) -> bool {
+    for command in commands {
+        let Some(tally) = tallies.of(command) else { continue };
+        let unanswered = if all { tally.unanswered() } else { tally.outstanding().iter().cloned().collect() };
+        for page in unanswered.chunks(PAGE) {
+            let Ok(documents) = store.fetch(page).await else { return false };
+            for (node, document) in page.iter().zip(documents) {
+                let record = document.and_then(|text| Record::from_document(node.clone(), &text, now).ok());
+                let Some(record) = record else { continue };
+                match (record.answers(run, command.as_str()), record.answered_later(run, command.as_str())) {
+                    (Some(answer), _) => _ = tallies.read(command, node, answer, now),
+                    (None, Some(by)) if all => tallies.replace(command, node, by),
+                    (None, _) => {}
+                }
+            }
+        }
+    }
+    true
+}
