@@ -8,6 +8,7 @@ use vogeler_messaging::{Broker, Session as _};
 use vogeler_process::signals::StopSignals;
 use vogeler_store::Store;
 
+use crate::ask::{self, Ask, Operator};
 use crate::expected;
 use crate::history::{self, Entry};
 use crate::output::{self, Answer, Column, Format, Rows, cell};
@@ -92,6 +93,23 @@ pub async fn look_at_run<B, St: Store>(
         Output::Text => format!("run {}\n{}", known.about.run, report::text(&known.about, &known.tallies)),
     })?;
     Ok(exit_status)
+}
+
+/// Answers a question about nodes and records.
+///
+/// # Errors
+/// As [`ask::answer`].
+#[allow(clippy::print_stderr, reason = "this is where the runner speaks")]
+pub async fn answer<B: Broker, St: Store>(parts: &Parts<B, St>, asked: &Ask, issuer: &str) -> anyhow::Result<u8> {
+    let operator = Operator { name: issuer, confirm: &ask::on_terminal };
+    let reply = ask::answer(parts, asked, operator).await?;
+    if let Some(answer) = &reply.answer {
+        show(answer, asked.format())?;
+    }
+    for notice in &reply.notices {
+        eprintln!("vogeler-runner: {notice}");
+    }
+    Ok(reply.status)
 }
 
 /// Lists the runs that were begun here.

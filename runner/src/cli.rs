@@ -12,6 +12,7 @@ use vogeler_protocol::message::LONGEST_SPLAY;
 use vogeler_store::condition::Condition;
 use vogeler_store::config::{StoreFlags, StoreSection};
 
+use crate::ask::Ask;
 use crate::config::RunnerSection;
 use crate::history;
 use crate::progress::Output;
@@ -176,6 +177,9 @@ pub enum Action {
         #[arg(short = 'o', long, value_enum)]
         output: Option<Output>,
     },
+    /// Questions about nodes and their records
+    #[command(flatten)]
+    Ask(Box<Ask>),
     /// Print the configuration in force and where each value came from
     Config,
 }

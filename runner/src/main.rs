@@ -59,6 +59,7 @@ async fn act(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
         Some(Action::Status { run, output, .. }) => {
             act::look_at_run(&parts, folder.as_deref(), run.as_deref(), output.unwrap_or_default()).await
         }
+        Some(Action::Ask(asked)) => act::answer(&parts, asked, &issuer()).await,
         Some(Action::Config) => Ok(0),
     }
 }

@@ -115,6 +115,7 @@ impl Site {
     pub fn command(&self, program: &str, args: &[&str]) -> tokio::process::Command {
         let mut command = command(binary(program));
         command.env("VOGELER_CONFIG", self.path("vogeler.yaml")).args(args);
+        command.env("XDG_STATE_HOME", self.path("state"));
         command
     }
 

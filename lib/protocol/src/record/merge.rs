@@ -220,6 +220,15 @@ impl Record {
         Change::Stored
     }
 
+    /// Notes that an operator took the node out of service. `updated_at` stays: whatever the record is told later makes
+    /// it live again. By the clock of a server that is ahead of ours it may have been told something after `now`; the
+    /// mark is no earlier than that.
+    pub fn retire(&mut self, by: &str, now: Timestamp) {
+        let told: Option<Timestamp> = read(self.fields.get("updated_at"));
+        let at = told.map_or(now, |told| told.max(now));
+        self.others.set(RETIRED, json(&Retired { at, by: by.to_owned() }));
+    }
+
     fn touch(&mut self, now: Timestamp) {
         self.fields.set("updated_at", text(&now.to_string()));
     }
@@ -239,6 +248,16 @@ const LONG_AGO: Duration = Duration::from_secs(24 * 3600);
 
 /// Where it stands, among the members of `vogeler`.
 const CLASH: &str = "clash";
+
+/// `vogeler.retired`
+#[derive(Serialize)]
+struct Retired {
+    at: Timestamp,
+    by: String,
+}
+
+/// Where it stands, among the members of `vogeler`.
+const RETIRED: &str = "retired";
 
 /// How an arrival compares with what stands: later, the very same, or earlier.
 fn against(arrival: &Arrival, order: &Order, standing: &Standing) -> Ordering {
