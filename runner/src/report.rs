@@ -1,6 +1,6 @@
 //! The end of a run in words: how many ended how, and who did not answer, and why.
 //!
-//! Start at [`text`] and [`json`]. No I/O; a run that has just ended and one that is looked at later are told alike.
+//! Start at [`text`] and [`json()`]. No I/O; a run that has just ended and one that is looked at later are told alike.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
