@@ -71,7 +71,7 @@ impl Couch {
                 question["fields"] = json!(fields);
             }
             let request = self.request(Method::POST, "/_find", &[]).body(question.to_string());
-            let answer = self.send(request.header("content-type", "application/json"), Some(VIEW_TIMEOUT)).await?;
+            let answer = self.send(request, Some(VIEW_TIMEOUT)).await?;
             if !answer.status.is_success() {
                 return Err(self.failure(&answer));
             }
