@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use vogeler_messaging::amqp::{AmqpSession, Frames};
 use vogeler_messaging::config::BrokerSection;
-use vogeler_messaging::{Acks as _, Broker as _, ConsumeOptions, Consumer as _, Message, Publish, Session as _};
+use vogeler_messaging::{Acks as _, Broker as _, ConsumeOptions, Consumer as _, Lost, Message, Publish, Session as _};
 use vogeler_protocol::Random;
 use vogeler_tests::{Site, torture};
 
@@ -94,4 +94,23 @@ async fn every_call_ends_when_its_connection_is_cut() {
             "round {round}: a call has not ended within 10 s"
         );
     }
+}
+
+/// 2,047 channels are what RabbitMQ allows, and lapin opens none a second time that was closed with an error.
+#[tokio::test]
+async fn a_connection_that_has_no_channel_left_ends() {
+    let site = Site::bare("channels").await;
+    let session = site.session().await;
+    let mut answers = 0;
+    let error = loop {
+        match session.queue_status("nothing").await {
+            Ok(status) => assert!(status.is_none()),
+            Err(error) => break error,
+        }
+        answers += 1;
+    };
+    assert!((2000..=2047).contains(&answers), "{answers}");
+    assert!(matches!(&error, Lost::Connection(words) if words.contains("no channel is left")), "{error:?}");
+    timeout(Duration::from_secs(30), session.closed()).await.expect("told within 30 s");
+    assert!(site.session().await.queue_status("nothing").await.unwrap().is_none());
 }

@@ -5,6 +5,7 @@
 //! a missing queue answers by closing the channel) have one that is opened anew after a no, and
 //! every consumer has its own.
 
+mod channel;
 mod connection;
 mod consume;
 mod convert;
@@ -163,7 +164,7 @@ impl Broker for AmqpBroker {
         let runtime = lapin::runtime::default_runtime().map_err(|error| unusable(error.to_string()))?;
         let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
         match tokio::time::timeout(CONNECT_TIMEOUT, Box::pin(connecting)).await {
-            Ok(Ok(connection)) => Ok(AmqpSession::new(connection)),
+            Ok(Ok(connection)) => Ok(AmqpSession::new(connection, self.clone())),
             Ok(Err(error)) => Err(convert::connect_error(address, &error)),
             Err(_) => {
                 let reason = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());

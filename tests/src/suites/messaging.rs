@@ -315,4 +315,8 @@ pub async fn answers_many_questions_at_once<B: Broker>(broker: B) {
     assert_eq!(session.delete_queue(&names[1]).await.unwrap(), None);
     assert_eq!(session.queue_status(&names[1]).await.unwrap(), None);
     assert!(session.queue_statuses(&[]).await.unwrap().is_empty());
+    // More than an AMQP connection has channels to lose.
+    let missing: Vec<String> = (0..3000).map(|number| format!("vogeler.node.none{number}")).collect();
+    assert_eq!(session.queue_statuses(&missing).await.unwrap(), vec![None; 3000]);
+    assert!(session.queue_statuses(&names[2..3]).await.unwrap()[0].is_some());
 }

@@ -1,7 +1,8 @@
 //! One connection: declarations, questions, and how it ends.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use futures_util::StreamExt;
 use lapin::options::{
@@ -15,14 +16,18 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::GOODBYE;
+use super::channel;
 use super::consume::AmqpConsumer;
 use super::convert;
-use super::presence;
+use super::presence::{self, Statuses};
 use super::publish::Publisher;
+use super::{AmqpBroker, GOODBYE};
 use crate::message::Publish;
 use crate::topology::{Exchange, Queue, QueueKind};
-use crate::{ConsumeError, ConsumeOptions, Declared, Lost, PublishError, QueueStatus, Session};
+use crate::{Broker as _, ConsumeError, ConsumeOptions, Declared, Lost, PublishError, QueueStatus, Session};
+
+/// How many channels of a connection may be lost to questions about many queues; of 2,047, most stay for the rest.
+const SPENDABLE: usize = 1000;
 
 /// A connection to RabbitMQ.
 #[derive(Clone)]
@@ -30,9 +35,13 @@ pub struct AmqpSession(Arc<Inner>);
 
 struct Inner {
     connection: Arc<Connection>,
+    /// Where another connection comes from.
+    broker: AmqpBroker,
     publisher: Publisher,
     /// For what may close its channel: declarations and questions.
     asking: Mutex<Option<Channel>>,
+    /// Channels that questions about many queues have cost.
+    spent: AtomicUsize,
     ending: Ending,
     /// The watcher and the notifier; they end with the session.
     _tasks: JoinSet<()>,
@@ -49,14 +58,25 @@ struct State {
 /// lapin gives no answer to a call that it took up in the moment in which the connection was lost, nor to some that
 /// come right after it. So no call is waited for any longer than its connection lasts.
 #[derive(Clone)]
-pub(super) struct Ending(watch::Receiver<State>);
+pub(super) struct Ending {
+    state: watch::Receiver<State>,
+    /// Gone with the watcher, and so with the session.
+    report: Weak<watch::Sender<State>>,
+}
 
 impl Ending {
     /// Returns once it has ended: why.
     pub(super) async fn reached(&self) -> String {
-        let mut state = self.0.clone();
+        let mut state = self.state.clone();
         let closed = state.wait_for(|state| state.closed.is_some()).await;
         closed.ok().and_then(|state| state.closed.clone()).unwrap_or_else(|| "the connection was closed".to_owned())
+    }
+
+    /// Says that it is over, for a reason that is found on our side.
+    pub(super) fn reach(&self, reason: &str) {
+        if let Some(report) = self.report.upgrade() {
+            report.send_modify(|state| state.closed = Some(reason.to_owned()));
+        }
     }
 
     /// What a call comes to, or the error that a connection which has ended answers each call with.
@@ -70,14 +90,25 @@ impl Ending {
 }
 
 impl AmqpSession {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(super) fn new(connection: Connection, broker: AmqpBroker) -> Self {
         let connection = Arc::new(connection);
         let (report, state) = watch::channel(State::default());
+        let report = Arc::new(report);
+        let ending = Ending { state, report: Arc::downgrade(&report) };
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_events(connection.events_listener(), connection.status().clone(), report));
-        let ending = Ending(state);
         let publisher = Publisher::new(Arc::clone(&connection), ending.clone(), &mut tasks);
-        Self(Arc::new(Inner { connection, publisher, asking: Mutex::default(), ending, _tasks: tasks }))
+        let (asking, spent) = Default::default();
+        Self(Arc::new(Inner { connection, broker, publisher, asking, spent, ending, _tasks: tasks }))
+    }
+
+    /// Asks as much of it as this connection has channels to spend on.
+    async fn ask_many(&self, asked: &mut Statuses<'_>) -> Result<(), Lost> {
+        let left = SPENDABLE.saturating_sub(self.0.spent.load(Ordering::Relaxed));
+        let asking = Box::pin(asked.ask(&self.0.connection, &self.0.ending, left));
+        let spent = self.0.ending.or_answer(asking).await.map_err(|error| convert::lost(&error))?;
+        self.0.spent.fetch_add(spent, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Runs one exchange of words on the channel for questions. A refusal closes that channel; the
@@ -87,7 +118,7 @@ impl AmqpSession {
             let mut asking = self.0.asking.lock().await;
             let channel = match asking.take() {
                 Some(channel) if channel.status().connected() => channel,
-                _ => self.0.connection.create_channel().await?,
+                _ => channel::open(&self.0.connection, &self.0.ending).await?,
             };
             let answer = question(&channel).await;
             if channel.status().connected() {
@@ -102,7 +133,7 @@ impl AmqpSession {
 async fn watch_events(
     events: impl futures_util::Stream<Item = Event>,
     status: ConnectionStatus,
-    report: watch::Sender<State>,
+    report: Arc<watch::Sender<State>>,
 ) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
@@ -166,8 +197,15 @@ impl Session for AmqpSession {
     }
 
     async fn queue_statuses(&self, names: &[String]) -> Result<Vec<Option<QueueStatus>>, Lost> {
-        let asked = Box::pin(presence::statuses(&self.0.connection, names));
-        self.0.ending.or_answer(asked).await.map_err(|error| convert::lost(&error))
+        let mut asked = Statuses::new(names);
+        self.ask_many(&mut asked).await?;
+        while !asked.are_complete() {
+            // The other connection is there for the questions alone, and goes with its channels.
+            let other = self.0.broker.connect().await.map_err(|error| Lost::Connection(error.to_string()))?;
+            other.ask_many(&mut asked).await?;
+            other.close().await;
+        }
+        Ok(asked.into_answers())
     }
 
     async fn delete_queue(&self, name: &str) -> Result<Option<u32>, Lost> {
@@ -209,7 +247,7 @@ impl Session for AmqpSession {
     }
 
     async fn discard_head(&self, queue: &str) -> Result<bool, Lost> {
-        let ask = self.0.ending.or_answer(self.0.connection.create_channel());
+        let ask = self.0.ending.or_answer(channel::open(&self.0.connection, &self.0.ending));
         let channel = ask.await.map_err(|error| convert::lost(&error))?;
         // Without acknowledgement it is gone once it was sent, whether it was understood or not.
         let taken = self.0.ending.or_answer(channel.basic_get(queue.into(), BasicGetOptions { no_ack: true })).await;
@@ -226,7 +264,7 @@ impl Session for AmqpSession {
     }
 
     fn blocked(&self) -> Option<String> {
-        self.0.ending.0.borrow().blocked.clone()
+        self.0.ending.state.borrow().blocked.clone()
     }
 
     async fn close(&self) {

@@ -10,6 +10,7 @@ use lapin::{Channel, Connection};
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::channel;
 use super::connection::Ending;
 use super::{GOODBYE, convert};
 use crate::message::Delivery;
@@ -42,7 +43,7 @@ impl AmqpConsumer {
         let refused = |error: lapin::Error| convert::consume_error(queue, &error);
         let consume = BasicConsumeOptions { exclusive: options.exclusive, ..BasicConsumeOptions::default() };
         let begun = async {
-            let channel = connection.create_channel().await?;
+            let channel = channel::open(connection, ending).await?;
             channel.basic_qos(options.prefetch, BasicQosOptions::default()).await?;
             let consumer = channel.basic_consume(queue.into(), "".into(), consume, FieldTable::default()).await?;
             Ok((channel, consumer))

@@ -55,6 +55,7 @@ pub(super) fn words(error: &Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(protocol) => protocol.get_message().as_str().to_owned(),
         ErrorKind::IOError(io) => io.to_string(),
+        ErrorKind::ChannelsLimitReached => "no channel is left on this connection".to_owned(),
         _ => error.to_string(),
     }
 }

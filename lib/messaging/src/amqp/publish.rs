@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use super::channel;
 use super::connection::Ending;
 use super::convert;
 use crate::PublishError;
@@ -36,7 +37,7 @@ struct Notice {
 impl Publisher {
     pub(super) fn new(connection: Arc<Connection>, ending: Ending, tasks: &mut JoinSet<()>) -> Self {
         let (notices, waiting) = mpsc::channel(NOTICES);
-        tasks.spawn(write_notices(Arc::downgrade(&connection), waiting));
+        tasks.spawn(write_notices(Arc::downgrade(&connection), ending.clone(), waiting));
         Self { connection, ending, confirmed: Mutex::default(), notices }
     }
 
@@ -45,7 +46,7 @@ impl Publisher {
         if let Some(channel) = kept.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }
-        let channel = self.connection.create_channel().await?;
+        let channel = channel::open(&self.connection, &self.ending).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(kept.insert(channel).clone())
     }
@@ -83,14 +84,14 @@ impl Publisher {
 }
 
 /// Writes notices on a channel of their own, which the broker does not confirm.
-async fn write_notices(connection: std::sync::Weak<Connection>, mut waiting: mpsc::Receiver<Notice>) {
+async fn write_notices(connection: std::sync::Weak<Connection>, ending: Ending, mut waiting: mpsc::Receiver<Notice>) {
     let mut channel: Option<Channel> = None;
     while let Some(notice) = waiting.recv().await {
         let open = match channel.take() {
             Some(open) if open.status().connected() => open,
             _ => {
                 let Some(connection) = connection.upgrade() else { return };
-                match connection.create_channel().await {
+                match channel::open(&connection, &ending).await {
                     Ok(open) => open,
                     Err(error) => {
                         debug!(error = convert::words(&error), "a notice was lost with its connection");
