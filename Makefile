@@ -16,6 +16,8 @@ BINDIR := $(TARGET)/release
 BUILT := build
 endif
 
+MANUALS ?= $(TARGET)/manuals
+
 DESTDIR ?=
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
@@ -32,8 +34,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## the programs, for release, in target/release
+build: ## the programs, for release, in target/release, and their man pages and completions in target/manuals
 	cargo build --release --locked
+	cargo run --quiet --locked -p vogeler-manuals -- $(MANUALS)
 
 # ---- test ---------------------------------------------------------------------------------
 
@@ -128,13 +131,13 @@ demo-down: ## stop it
 
 .PHONY: install
 install: ## what `make build` built, as ROLE (all, client, server, runner), below DESTDIR, PREFIX, SYSCONFDIR
-	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' BINDIR='$(BINDIR)' packaging/install.sh $(ROLE)
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' BINDIR='$(BINDIR)' MANUALS='$(MANUALS)' packaging/install.sh $(ROLE)
 
 ROLES := client server runner
-COMMON_FILES := packaging/install.sh packaging/vogeler.yaml packaging/vogeler-node.yaml $(wildcard README.md CHANGELOG.md)
+COMMON_FILES := packaging/install.sh packaging/vogeler.yaml packaging/vogeler-node.yaml $(wildcard README.md CHANGELOG.md docs/EXPRESSIONS.md)
 client_FILES := plugins packaging/systemd/vogeler-client.service packaging/supervisord packaging/runit packaging/kickstart
 server_FILES := design-docs packaging/systemd/vogeler-server.service packaging/rabbitmq
-runner_FILES :=
+runner_FILES := packaging/systemd/vogeler-runner@.service packaging/systemd/vogeler-runner@.timer packaging/cron
 TARBALLS := $(foreach role,$(ROLES),dist/vogeler-$(role)-$(VERSION)-$(ARCH).tar.gz)
 
 # The same files make the same tarball, byte for byte.
@@ -151,6 +154,8 @@ $(TARBALLS): dist/vogeler-%-$(VERSION)-$(ARCH).tar.gz: $(BUILT)
 	rm -rf dist/stage/$$name; mkdir -p dist/stage/$$name/bin; \
 	cp -p $(BINDIR)/vogeler-$* dist/stage/$$name/bin/; \
 	cp -p --parents -R $(COMMON_FILES) $($*_FILES) dist/stage/$$name/; \
+	mkdir -p dist/stage/$$name/manuals; \
+	if [ -d $(MANUALS) ]; then (cd $(MANUALS) && cp -p --parents man/man1/vogeler-$*[.-]* completions/*/*vogeler-$** $(abspath dist/stage)/$$name/manuals/); fi; \
 	$(TAR) -C dist/stage -cf - $$name | gzip -9n >$@; \
 	rm -rf dist/stage/$$name; rmdir dist/stage 2>/dev/null || true; \
 	echo $@

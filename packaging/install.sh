@@ -16,6 +16,7 @@ PREFIX       /usr
 SYSCONFDIR   /etc
 UNITDIR      PREFIX/lib/systemd/system
 BINDIR       where the built programs are: bin beside this folder, or else target/release
+MANUALS      where their man pages and completions are: manuals beside this folder, or else target/manuals
 USAGE
 }
 
@@ -25,6 +26,7 @@ prefix=${PREFIX:-/usr}
 sysconfdir=${SYSCONFDIR:-/etc}
 unitdir=${UNITDIR:-$prefix/lib/systemd/system}
 if [ -n "${BINDIR:-}" ]; then bindir=$BINDIR; elif [ -d "$top/bin" ]; then bindir=$top/bin; else bindir=$top/target/release; fi
+if [ -n "${MANUALS:-}" ]; then manuals=$MANUALS; elif [ -d "$top/manuals" ]; then manuals=$top/manuals; else manuals=$top/target/manuals; fi
 
 die() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 
@@ -49,6 +51,18 @@ put_adapted() {
 program() {
     [ -x "$bindir/$1" ] || die "$bindir/$1 is not there; build it first: make build"
     put 755 "$bindir/$1" "$prefix/bin/$1"
+    manual "$1"
+}
+
+# manual PROGRAM: its man pages, and its completions where each shell looks for them.
+manual() {
+    [ -d "$manuals/man" ] || { echo "no man pages and completions of $1: $manuals is not there; make build writes it" >&2; return 0; }
+    for page in "$manuals/man/man1/$1".1 "$manuals/man/man1/$1"-*.1; do
+        put 644 "$page" "$prefix/share/man/man1/${page##*/}"
+    done
+    put 644 "$manuals/completions/bash/$1.bash" "$prefix/share/bash-completion/completions/$1"
+    put 644 "$manuals/completions/zsh/_$1" "$prefix/share/zsh/vendor-completions/_$1"
+    put 644 "$manuals/completions/fish/$1.fish" "$prefix/share/fish/vendor_completions.d/$1.fish"
 }
 
 # configuration EXAMPLE: as vogeler.yaml where there is none yet, and as an example in any case.
@@ -61,7 +75,7 @@ configuration() {
     fi
 }
 
-unit() { put_adapted 644 "$top/packaging/systemd/$1.service" "$unitdir/$1.service"; }
+unit() { put_adapted 644 "$top/packaging/systemd/$1" "$unitdir/$1"; }
 
 # mode FILE: what a file of the project is installed with.
 mode() { if [ -x "$1" ]; then echo 755; else echo 644; fi; }
@@ -78,7 +92,7 @@ client() {
     for file in "$top"/plugins/*.yaml; do put 644 "$file" "$sysconfdir/vogeler/plugins.d/${file##*/}"; done
     mkdir -p "$destdir/var/lib/vogeler"
     chmod 700 "$destdir/var/lib/vogeler"
-    unit vogeler-client
+    unit vogeler-client.service
     # For machines whose init is none of systemd's.
     put_adapted 644 "$top/packaging/supervisord/vogeler-client.conf" "$prefix/share/doc/vogeler/supervisord/vogeler-client.conf"
     put 644 "$top/packaging/runit/README.md" "$prefix/share/doc/vogeler/runit/README.md"
@@ -89,10 +103,15 @@ server() {
     program vogeler-server
     tree "$top/design-docs" "$prefix/share/vogeler/design-docs"
     tree "$top/packaging/rabbitmq" "$prefix/share/vogeler/rabbitmq"
-    unit vogeler-server
+    unit vogeler-server.service
 }
 
-runner() { program vogeler-runner; }
+runner() {
+    program vogeler-runner
+    unit vogeler-runner@.service
+    unit vogeler-runner@.timer
+    put_adapted 644 "$top/packaging/cron/vogeler-runner" "$prefix/share/doc/vogeler/cron/vogeler-runner"
+}
 
 role=${1:-all}
 case $role in
@@ -103,5 +122,6 @@ case $role in
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 1 ;;
 esac
+[ ! -f "$top/docs/EXPRESSIONS.md" ] || put 644 "$top/docs/EXPRESSIONS.md" "$prefix/share/doc/vogeler/docs/EXPRESSIONS.md"
 [ ! -f "$top/README.md" ] || put 644 "$top/README.md" "$prefix/share/doc/vogeler/README.md"
 echo "installed Vogeler ($role) under ${destdir:-/}"

@@ -21,6 +21,7 @@ mod show;
 mod times;
 mod view;
 
+use clap_complete::engine::ArgValueCompleter;
 use vogeler_messaging::Broker;
 use vogeler_protocol::NodeName;
 use vogeler_protocol::names::NameError;
@@ -38,6 +39,7 @@ pub use self::show::Show;
 pub use self::view::{View, ViewName};
 
 use self::times::Times;
+use crate::complete;
 use crate::output::{Answer, Format, Rows};
 use crate::run::Parts;
 
@@ -133,7 +135,7 @@ pub struct Whom {
     /// Which nodes: all, names, group:NAME, patterns, @FILE, -, and !WORD to leave out
     ///
     /// As after `-n`. The records decide who is in a group; a node that has none is not in the list.
-    #[arg(value_name = "TARGET", default_value = "all")]
+    #[arg(value_name = "TARGET", default_value = "all", add = ArgValueCompleter::new(complete::targets))]
     pub target: Vec<String>,
 
     /// Show retired nodes, too

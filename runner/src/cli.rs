@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
 use vogeler_process::{Flag, Known, ProcessFlags, Settings, duration};
@@ -13,6 +14,7 @@ use vogeler_store::condition::Condition;
 use vogeler_store::config::{StoreFlags, StoreSection};
 
 use crate::ask::Ask;
+use crate::complete;
 use crate::config::RunnerSection;
 use crate::history;
 use crate::progress::Output;
@@ -35,7 +37,7 @@ pub struct Cli {
     /// The command alias to run, as a plugin on the nodes registers it
     ///
     /// `ping` is known to every client. It may be given several times: several aliases are one run, and each has its own answers.
-    #[arg(short = 'c', long, value_name = "ALIAS", required = true)]
+    #[arg(short = 'c', long, value_name = "ALIAS", required = true, add = ArgValueCompleter::new(complete::aliases))]
     pub command: Vec<Alias>,
 
     /// Whom to ask: all, names, group:NAME, patterns, @FILE, -, and !WORD to leave out
@@ -44,6 +46,7 @@ pub struct Cli {
     /// word counts, so that tables will do. What is put together of several words, or leaves some out, is decided by the
     /// records; a single word goes out as it is, and each node decides for itself.
     #[arg(short = 'n', long = "nodes", value_name = "TARGET", required_unless_present = "condition")]
+    #[arg(add = ArgValueCompleter::new(complete::targets))]
     pub target: Vec<String>,
 
     /// Of these nodes, those whose record is like this: 'facts.os.family == "Debian"'
@@ -162,7 +165,7 @@ pub enum Action {
         /// The run, by its id, or by the beginning or end of it
         ///
         /// Four characters or more are enough where no other run has them.
-        #[arg(value_name = "RUN")]
+        #[arg(value_name = "RUN", add = ArgValueCompleter::new(complete::runs))]
         run: Option<String>,
 
         /// List the runs that were begun here instead, the newest first
@@ -230,6 +233,21 @@ impl Cli {
     /// # Errors
     /// What [`ConfigError`] lists.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let own = [
+            Flag::given("runner.timeout", "--timeout", self.timeout.clone()),
+            Flag::given("runner.ttl", "--ttl", self.ttl.clone()),
+            Flag::given("runner.quiet", "--quiet", self.quiet.clone()),
+        ];
+        self.flags.load(own)
+    }
+}
+
+impl Flags {
+    /// The configuration with these flags and those over it.
+    ///
+    /// # Errors
+    /// What [`ConfigError`] lists.
+    pub fn load(&self, own: impl IntoIterator<Item = Option<Flag>>) -> Result<Loaded, ConfigError> {
         let known = Known::default()
             .section("broker", &BrokerSection::default())
             .section("store", &StoreSection::default())
@@ -237,12 +255,7 @@ impl Cli {
             .variable("VOGELER_QHOST", "broker.url")
             .variable("VOGELER_DBHOST", "store.url")
             .variable("VOGELER_LOGLEVEL", "runner.loglevel");
-        let own = [
-            Flag::given("runner.timeout", "--timeout", self.timeout.clone()),
-            Flag::given("runner.ttl", "--ttl", self.ttl.clone()),
-            Flag::given("runner.quiet", "--quiet", self.quiet.clone()),
-        ];
-        let Flags { process, broker, store } = &self.flags;
+        let Self { process, broker, store } = self;
         let flags = broker.flags().chain(store.flags()).chain(own.into_iter().flatten()).chain(process.flags("runner"));
         let settings = Settings::load(&known, process.config.as_deref(), std::env::vars(), flags)?;
         let (broker, store, runner) =

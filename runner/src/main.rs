@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::CommandFactory as _;
+use clap_complete::CompleteEnv;
 use tracing::warn;
 use vogeler_messaging::amqp::Frames;
 use vogeler_process::{exit, logging};
@@ -12,6 +14,7 @@ use vogeler_runner::run::Parts;
 use vogeler_runner::{act, history};
 
 fn main() -> ExitCode {
+    CompleteEnv::with_factory(Cli::command).complete();
     match exit::parse_flags::<Cli>() {
         Ok(cli) => exit::report("vogeler-runner", start(&cli)),
         Err(status) => status,

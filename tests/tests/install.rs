@@ -14,10 +14,23 @@ async fn a_client_runs_from_the_root_it_was_installed_into() {
     let built = binary("vogeler-client").parent().unwrap().to_owned();
     let mut make = command("make");
     make.current_dir(workspace()).arg("--no-print-directory").arg("install");
+    let manuals = site.path("manuals");
+    Outcome::of(command(binary("vogeler-manuals")).arg(&manuals)).await.expect(0);
     make.arg(format!("DESTDIR={}", root.display())).arg(format!("BINDIR={}", built.display()));
+    make.arg(format!("MANUALS={}", manuals.display()));
     Outcome::of(&mut make).await.expect(0);
     let again = Outcome::of(&mut make).await.expect(0);
     assert!(root.join("etc/vogeler/vogeler.yaml").is_file(), "an example configuration: {again:?}");
+    for file in [
+        "usr/share/man/man1/vogeler-runner-nodes.1",
+        "usr/share/bash-completion/completions/vogeler-runner",
+        "usr/share/zsh/vendor-completions/_vogeler-client",
+        "usr/share/fish/vendor_completions.d/vogeler-server.fish",
+        "usr/lib/systemd/system/vogeler-runner@.timer",
+        "usr/share/doc/vogeler/cron/vogeler-runner",
+    ] {
+        assert!(root.join(file).is_file(), "{file}: {again:?}");
+    }
 
     let client = |args: &[&str]| {
         let mut client = command(root.join("usr/bin/vogeler-client"));

@@ -3,6 +3,7 @@
 //! Start at [`compare`]. Lists of single values are compared by what is in them, wherever it stands: a user more at the
 //! top of a list is one row, and not one for each that has moved.
 
+use clap_complete::engine::ArgValueCompleter;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
@@ -13,6 +14,7 @@ use vogeler_store::condition::Path;
 
 use super::place::{below, dead_end};
 use super::{Reply, Shape, node_name, records};
+use crate::complete;
 use crate::output::{Column, Rows, cell};
 use crate::tally::NO_SUCH;
 
@@ -28,12 +30,14 @@ pub struct Diff {
     /// One node
     ///
     /// Its whole name; where there is no record of it, names that come near are told.
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     #[arg(value_name = "NODE_A", value_parser = node_name)]
     pub a: NodeName,
 
     /// The other node
     ///
     /// As the first.
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     #[arg(value_name = "NODE_B", value_parser = node_name)]
     pub b: NodeName,
 

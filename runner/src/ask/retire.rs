@@ -3,6 +3,7 @@
 //! The record is marked (`vogeler.retired`) and kept; the queue goes, with the commands that wait in it. The mark
 //! counts until the record is told anything: see [`retired_at`](super::retired_at). Nobody else is asked or told.
 
+use clap_complete::engine::ArgValueCompleter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::slice;
@@ -15,6 +16,7 @@ use vogeler_protocol::{NodeName, Record, Timestamp};
 use vogeler_store::{Fate, Row, Store};
 
 use super::{Operator, Reply, Shape, node_name, records};
+use crate::complete;
 use crate::output::{Column, Rows, cell};
 use crate::run::Parts;
 use crate::tally::{FAILED, GOOD, NO_SUCH};
@@ -28,6 +30,7 @@ pub struct Retire {
     /// The nodes
     ///
     /// Their whole names: no groups and no patterns here.
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     #[arg(value_name = "NODE", required = true, value_parser = node_name)]
     pub nodes: Vec<NodeName>,
 

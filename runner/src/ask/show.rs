@@ -1,5 +1,6 @@
 //! `show`: one record, or a part of it.
 
+use clap_complete::engine::ArgValueCompleter;
 use std::slice;
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use vogeler_store::condition::Path;
 
 use super::times::Times;
 use super::{Reply, Shape, node_name, place, records};
+use crate::complete;
 use crate::tally::NO_SUCH;
 
 /// What `show` is asked.
@@ -18,6 +20,7 @@ pub struct Show {
     /// The node
     ///
     /// Its whole name; where there is no record of it, names that come near are told.
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     #[arg(value_name = "NODE", value_parser = node_name)]
     pub node: NodeName,
 
