@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::Read as _;
 use std::str::FromStr;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use vogeler_protocol::{Glob, Group, NodeName, Target};
 
 /// One word of a list.
@@ -33,7 +33,10 @@ impl FromStr for Word {
             Target::All => Self::All,
             Target::Group(group) => Self::Group(group),
             Target::Glob(glob) => Self::Glob(glob),
-            Target::Nodes(mut nodes) => Self::Node(nodes.pop().context("a name")?),
+            Target::Nodes(nodes) => match <[NodeName; 1]>::try_from(nodes) {
+                Ok([node]) => Self::Node(node),
+                Err(nodes) => bail!("these are {} names, and one is wanted here", nodes.len()),
+            },
         })
     }
 }
@@ -181,11 +184,14 @@ fn split(list: &str) -> Vec<&str> {
     words
 }
 
-/// One word a line; what follows on a line is not looked at, so that the first column of a table will do.
+/// One word a line; what follows on a line is not looked at, so that the first column of a table or of CSV will do. The
+/// head of that column is no node.
 fn in_file(name: &str, text: &str) -> anyhow::Result<Vec<Word>> {
     let lines = text.lines().enumerate().filter_map(|(number, line)| {
-        let word = line.split_whitespace().next().filter(|word| !word.starts_with('#'))?;
-        Some((number + 1, word))
+        let cell = split(line.trim_start())[0];
+        let word = cell.split_whitespace().next().filter(|word| !word.starts_with('#'))?;
+        let is_head = number == 0 && word.eq_ignore_ascii_case("node") && word.len() < line.trim().len();
+        (!is_head).then_some((number + 1, word))
     });
     lines
         .map(|(number, word)| {
@@ -202,6 +208,9 @@ mod tests {
     fn wanted(list: &str) -> anyhow::Result<Wanted> {
         Wanted::read_with(&[list.to_owned()], |name| match name {
             "-" => Ok("web01\nweb02   on line\n\n# no node\ngroup:db\n".to_owned()),
+            "table" => Ok("Node   On line\nweb01  yes\n".to_owned()),
+            "csv" => Ok("node,on_line,groups\nweb01,yes,web\ndb01,,\n".to_owned()),
+            "names" => Ok("node\n[aw]pp1,x\n".to_owned()),
             "empty" => Ok("\n".to_owned()),
             "bad" => Ok("web01\nno/node\n".to_owned()),
             other => anyhow::bail!("no file {other}"),
@@ -223,6 +232,15 @@ mod tests {
         assert_eq!(included("[ad,x]*,!db01"), ["app1", "db02"]);
         assert_eq!(included("-"), ["db01", "db02", "web01", "web02"]);
         assert!(wanted("web01,group:db").unwrap().as_target().is_none());
+    }
+
+    #[test]
+    fn what_another_command_prints_will_do() {
+        assert_eq!(included("@table"), ["web01"]);
+        assert_eq!(included("@csv"), ["db01", "web01"]);
+        assert_eq!(included("@names"), ["app1"]);
+        assert_eq!(wanted("@names").unwrap().named(|_, _| false), BTreeSet::from(["node".parse().unwrap()]));
+        assert!("web01,web02".parse::<Word>().is_err());
     }
 
     #[test]
