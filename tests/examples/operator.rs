@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo build --release
-//! tests/services.sh with DIR cargo run --release -p vogeler-tests --example operator
+//! tests/services.sh with DIR cargo run --release -p vogeler-tests --example operator [runs|questions|presence]
 //! ```
 //!
 //! The programs are the ones beside it, with connecting, asking and printing. Every figure is the median of five; what
@@ -32,9 +32,17 @@ const ROUNDS: usize = 5;
 async fn main() {
     let site = Site::start("operator").await;
     println!("database: {}", site.couch().describe().await.unwrap());
-    presence(&site).await;
-    runs(&site).await;
-    questions(&site).await;
+    let part = std::env::args().nth(1);
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    if wanted("runs") {
+        runs(&site).await;
+    }
+    if wanted("questions") {
+        questions(&site).await;
+    }
+    if wanted("presence") {
+        presence(&site).await;
+    }
 }
 
 /// The time of `act`: the first, and the median of those after it.

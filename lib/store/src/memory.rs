@@ -56,6 +56,10 @@ impl MemoryStore {
     }
 }
 
+fn is_retired(record: &Value) -> bool {
+    record.pointer("/vogeler/retired").is_some()
+}
+
 impl Database {
     fn put(&mut self, row: &Row) -> Fate {
         let Ok(Value::Object(mut value)) = serde_json::from_slice(&row.document) else {
@@ -114,8 +118,8 @@ impl Store for MemoryStore {
 
     async fn nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
         let seen = |(id, document): (&String, &Document)| {
-            let updated_at: Option<Timestamp> =
-                serde_json::from_value(document.value.as_ref()?.get("updated_at")?.clone()).ok();
+            let record = document.value.as_ref().filter(|record| !is_retired(record))?;
+            let updated_at: Option<Timestamp> = serde_json::from_value(record.get("updated_at")?.clone()).ok();
             Some(KnownNode { node: id.parse().ok()?, updated_at })
         };
         self.with(|db| db.documents.iter().filter_map(seen).collect())
@@ -123,7 +127,8 @@ impl Store for MemoryStore {
 
     async fn members(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
         let is_in = |document: &Document| {
-            let groups = document.value.as_ref().and_then(|value| value.pointer("/vogeler/client/groups"));
+            let live = document.value.as_ref().filter(|record| !is_retired(record));
+            let groups = live.and_then(|record| record.pointer("/vogeler/client/groups"));
             groups.and_then(Value::as_array).is_some_and(|groups| groups.iter().any(|name| *name == group.as_str()))
         };
         self.with(|db| {

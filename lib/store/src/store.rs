@@ -31,10 +31,10 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// fate, in order. Not atomic: some may be stored although others are not.
     fn put(&self, rows: &[Row]) -> impl Future<Output = Result<Vec<Fate>, PutError>> + Send;
 
-    /// Every node that has a record.
+    /// Every node that has a record and is not retired.
     fn nodes(&self) -> impl Future<Output = Result<Vec<KnownNode>, StoreError>> + Send;
 
-    /// The nodes whose client says that they are in a group.
+    /// The nodes whose client says that they are in a group, retired ones left out.
     fn members(&self, group: &Group) -> impl Future<Output = Result<Vec<NodeName>, StoreError>> + Send;
 
     /// The records that meet the condition, or all of them, with the fields that are asked for, in the order of their

@@ -90,11 +90,10 @@ fn happened(entry: &Value, by_its_clock: &str) -> Option<Timestamp> {
     }
 }
 
-/// When the node of a record was retired; none once the record has been told anything since, for then it is live again.
-/// `vogeler.retired` and `updated_at` have to be there.
+/// When the node of a record was retired; the mark is gone once the record has been told anything since. `vogeler.retired`
+/// has to be there.
 pub fn retired_at(record: &Value) -> Option<Timestamp> {
-    let at = times::read(record.get("vogeler")?.get("retired")?.get("at"))?;
-    times::read(record.get("updated_at")).is_none_or(|told| told <= at).then_some(at)
+    times::read(record.get("vogeler")?.get("retired")?.get("at"))
 }
 
 /// The records of the nodes that are meant, in the order of their names.
@@ -214,17 +213,6 @@ mod tests {
                 assert_eq!(chosen(target, false, condition).await, (Vec::new(), vec![sentence], 4));
             }
         }
-    }
-
-    #[test]
-    fn retired_until_it_is_told_something() {
-        let retired = json!({"retired": {"at": "2026-11-15T00:00:00.000Z", "by": "op@admin"}});
-        let record = |updated_at: &str| json!({"updated_at": updated_at, "vogeler": retired});
-        assert!(retired_at(&record("2026-11-10T00:00:00.000Z")).is_some());
-        assert!(retired_at(&record("2026-11-15T00:00:00.000Z")).is_some());
-        assert!(retired_at(&record("2026-11-15T00:00:00.001Z")).is_none());
-        assert!(retired_at(&json!({"vogeler": retired})).is_some());
-        assert!(retired_at(&json!({"vogeler": {"retired": true}})).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `retire`: takes nodes out of service.
 //!
 //! The record is marked (`vogeler.retired`) and kept; the queue goes, with the commands that wait in it. The mark
-//! counts until the record is told anything: see [`retired_at`](super::retired_at). Nobody else is asked or told.
+//! goes when the record is told anything. Nobody else is asked or told.
 
 use clap_complete::engine::ArgValueCompleter;
 use std::collections::{BTreeMap, BTreeSet};

@@ -106,7 +106,9 @@ pub async fn lists_its_nodes<St: Store>(store: St, docs: &[DesignDoc]) {
             "vogeler": {"client": {"groups": groups}},
         })
     };
-    put(&store, &[record("web01", &["web", "dc1"]), record("db01", &["dc1"])]).await;
+    let mut retired = record("old01", &["dc1"]);
+    retired["vogeler"]["retired"] = json!({ "at": "2026-11-20T12:00:00.000Z", "by": "op@admin" });
+    put(&store, &[record("web01", &["web", "dc1"]), record("db01", &["dc1"]), retired]).await;
     let mut nodes = store.nodes().await.unwrap();
     nodes.sort_by(|a, b| a.node.cmp(&b.node));
     assert_eq!(nodes.iter().map(|known| known.node.as_str()).collect::<Vec<_>>(), ["db01", "web01"]);

@@ -1,8 +1,8 @@
-// Which nodes are in a group, as their clients last said.
+// Which nodes are in a group, as their clients last said. Retired ones are left out.
 //   ?reduce=false&key="web"          one row a node
 //   ?group=true                      every group, and how many nodes it has
 function (doc) {
-  if (doc.doc_type !== 'SystemRecord') {
+  if (doc.doc_type !== 'SystemRecord' || (doc.vogeler && doc.vogeler.retired)) {
     return;
   }
   var client = doc.vogeler && doc.vogeler.client;

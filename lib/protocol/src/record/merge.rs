@@ -220,17 +220,14 @@ impl Record {
         Change::Stored
     }
 
-    /// Notes that an operator took the node out of service. `updated_at` stays: whatever the record is told later makes
-    /// it live again. By the clock of a server that is ahead of ours it may have been told something after `now`; the
-    /// mark is no earlier than that.
+    /// Notes that an operator took the node out of service, until the record is told something again.
     pub fn retire(&mut self, by: &str, now: Timestamp) {
-        let told: Option<Timestamp> = read(self.fields.get("updated_at"));
-        let at = told.map_or(now, |told| told.max(now));
-        self.others.set(RETIRED, json(&Retired { at, by: by.to_owned() }));
+        self.others.set(RETIRED, json(&Retired { at: now, by: by.to_owned() }));
     }
 
     fn touch(&mut self, now: Timestamp) {
         self.fields.set("updated_at", text(&now.to_string()));
+        self.others.remove(RETIRED);
     }
 }
 

@@ -87,14 +87,6 @@ async fn a_client_that_comes_back_makes_the_record_live_again() {
 }
 
 #[tokio::test]
-async fn a_server_whose_clock_is_ahead_does_not_undo_it() {
-    let site = Site::new().await;
-    site.put(&json!({"_id": "new01", "updated_at": "2026-11-20T12:00:30.000Z", "vogeler": {}})).await;
-    site.ask(&["retire", "new01", "-y"]).await.unwrap();
-    assert!(is_retired(&site, "new01").await);
-}
-
-#[tokio::test]
 async fn who_is_on_line_stays() {
     let site = Site::new().await;
     let _client = site.on_line("web01").await;
