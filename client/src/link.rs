@@ -150,7 +150,7 @@ impl<B: Broker> Link<'_, B> {
             return End::Lost(reason);
         }
         let queue = node_queue(self.node);
-        let options = ConsumeOptions { prefetch: PREFETCH, exclusive: true };
+        let options = ConsumeOptions { prefetch: PREFETCH, exclusive: true, no_ack: false };
         let mut consumer = match session.consume(&queue.name, options).await {
             Ok(consumer) => consumer,
             Err(ConsumeError::InUse(_)) => {

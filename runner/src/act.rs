@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 use vogeler_messaging::{Broker, Session as _};
 use vogeler_process::signals::StopSignals;
+use vogeler_protocol::Target;
 use vogeler_store::Store;
 
 use crate::ask::{self, Ask, Operator};
 use crate::expected;
 use crate::history::{self, Entry};
 use crate::output::{self, Answer, Column, Format, Rows, cell};
-use crate::progress::{Output, Progress};
+use crate::progress::{self, Output, Progress};
 use crate::report;
 use crate::run::{self, Parts, Request};
 use crate::select;
@@ -29,7 +30,7 @@ pub async fn ask_nodes<B: Broker, St: Store>(
     output: Output,
 ) -> anyhow::Result<u8> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-    let progress = Progress::new(output);
+    let progress = Progress::new(output, request.strict);
     run::run(parts, request, &progress, async move { signals.recv().await }).await
 }
 
@@ -37,21 +38,21 @@ pub async fn ask_nodes<B: Broker, St: Store>(
 ///
 /// # Errors
 /// The broker cannot be reached, or the records cannot be read where they have to decide.
-#[allow(clippy::print_stderr, reason = "this is where the runner speaks")]
 pub async fn rehearse<B: Broker, St: Store>(
     parts: &Parts<B, St>,
     request: &Request,
     output: Output,
 ) -> anyhow::Result<u8> {
     let selection = select::select(&parts.store, &request.choice).await?;
-    if let Some(notice) = &selection.notice {
-        eprintln!("vogeler-runner: {notice}");
-    }
+    selection.notices.iter().for_each(|notice| output::notice(notice));
     let session = parts.broker.connect().await?;
     let expected = expected::presence(&session, &selection.target, &selection.known, parts.clock.now())
         .await
         .context("cannot ask which nodes are on line")?;
     session.close().await;
+    if selection.known.is_none() && !matches!(selection.target, Target::Nodes(_)) {
+        bail!("who would be asked is for the records to say");
+    }
     let states = [
         (&expected.on_line, "on line"),
         (&expected.off_line, "off line"),
@@ -65,18 +66,18 @@ pub async fn rehearse<B: Broker, St: Store>(
     for (node, state) in &nodes {
         rows.push([cell(node), cell(state)]);
     }
-    let count = |nodes: usize, word: &str| format!("{nodes} {word}");
-    let figures = states.map(|(nodes, word)| count(nodes.len(), word));
-    eprintln!("vogeler-runner: {} nodes would be asked: {}", nodes.len(), figures.join(", "));
+    let figures = states.map(|(nodes, word)| format!("{} {word}", nodes.len()));
+    let asked = expected.on_line.len() + expected.off_line.len();
+    output::notice(&format!("{asked} nodes would be asked: {}", figures.join(", ")));
     show(&rows.into(), if output == Output::Json { Format::Json } else { Format::Table })?;
-    Ok(if nodes.is_empty() { NO_SUCH } else { GOOD })
+    let no_such = nodes.is_empty() || !expected.unknown.is_empty() || !selection.strangers.is_empty();
+    Ok(if no_such { NO_SUCH } else { GOOD })
 }
 
 /// Shows what is known of a run.
 ///
 /// # Errors
 /// As [`status::status`].
-#[allow(clippy::print_stderr, reason = "this is where the runner speaks")]
 pub async fn look_at_run<B, St: Store>(
     parts: &Parts<B, St>,
     folder: Option<&Path>,
@@ -85,12 +86,13 @@ pub async fn look_at_run<B, St: Store>(
 ) -> anyhow::Result<u8> {
     let known = status::status(&parts.store, folder, run, &parts.clock).await?;
     for notice in &known.notices {
-        eprintln!("vogeler-runner: {notice}");
+        output::notice(notice);
     }
-    let exit_status = known.tallies.exit_status(false);
+    let exit_status = known.tallies.exit_status(known.strict);
+    let about = &known.about;
     output::print(&match output {
-        Output::Json => format!("{}\n", report::json(&known.about, &known.tallies, exit_status)),
-        Output::Text => format!("run {}\n{}", known.about.run, report::text(&known.about, &known.tallies)),
+        Output::Json => progress::object(&report::json(about, &known.tallies, exit_status, known.strict)),
+        Output::Text => format!("run {}\n{}", about.run, report::text(about, &known.tallies)),
     })?;
     Ok(exit_status)
 }
@@ -99,7 +101,6 @@ pub async fn look_at_run<B, St: Store>(
 ///
 /// # Errors
 /// As [`ask::answer`].
-#[allow(clippy::print_stderr, reason = "this is where the runner speaks")]
 pub async fn answer<B: Broker, St: Store>(parts: &Parts<B, St>, asked: &Ask, issuer: &str) -> anyhow::Result<u8> {
     let operator = Operator { name: issuer, confirm: &ask::on_terminal };
     let reply = ask::answer(parts, asked, operator).await?;
@@ -107,7 +108,7 @@ pub async fn answer<B: Broker, St: Store>(parts: &Parts<B, St>, asked: &Ask, iss
         show(answer, asked.format())?;
     }
     for notice in &reply.notices {
-        eprintln!("vogeler-runner: {notice}");
+        output::notice(notice);
     }
     Ok(reply.status)
 }

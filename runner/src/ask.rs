@@ -11,7 +11,7 @@ mod errors;
 mod find;
 #[cfg(test)]
 mod fixture;
-mod near;
+pub(crate) mod near;
 mod nodes;
 mod place;
 mod presence;

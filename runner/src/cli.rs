@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use anyhow::ensure;
 use clap::{Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
@@ -200,11 +201,36 @@ pub struct Loaded {
 }
 
 impl Cli {
+    /// A flag of a run that stands before another action, where it would mean nothing.
+    pub fn misplaced(&self) -> Option<&'static str> {
+        self.action.as_ref()?;
+        let given = [
+            (!self.command.is_empty(), "-c"),
+            (!self.target.is_empty(), "-n"),
+            (self.condition.is_some(), "--where"),
+            (self.limit.is_some(), "--limit"),
+            (self.batch.is_some(), "--batch"),
+            (self.pause.is_some(), "--pause"),
+            (self.dry_run, "--dry-run"),
+            (self.timeout.is_some(), "--timeout"),
+            (self.detach, "--detach"),
+            (self.ttl.is_some(), "--ttl"),
+            (self.quiet.is_some(), "--quiet"),
+            (self.splay.is_some(), "--splay"),
+            (self.strict, "--strict"),
+            (self.output.is_some(), "-o"),
+        ];
+        given.into_iter().find_map(|(is_given, flag)| is_given.then_some(flag))
+    }
+
     /// What is asked for, by these flags and the configuration; reads the files that targets name.
     ///
     /// # Errors
     /// A target that cannot be read.
     pub fn request(&self, runner: &RunnerSection, issuer: String) -> anyhow::Result<Request> {
+        for (flag, time) in [("timeout", runner.timeout), ("ttl", runner.ttl)] {
+            ensure!(!time.is_zero(), "runner.{flag} is 0: there has to be some time for an answer");
+        }
         let wanted = if self.target.is_empty() { Wanted::all() } else { Wanted::read(&self.target)? };
         let mut commands: Vec<Alias> = Vec::new();
         for command in &self.command {

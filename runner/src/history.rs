@@ -4,8 +4,9 @@
 //! came, then the end. A file that cannot be written stops no run.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -35,6 +36,12 @@ pub struct Asked {
     pub issuer: String,
     /// Whether whoever accepts was waited for, because nobody could say who will.
     pub open: bool,
+    /// Whether nodes that lack the alias or are off line fail the run.
+    #[serde(default)]
+    pub strict: bool,
+    /// Whether the runner left at once and listened to nobody.
+    #[serde(default)]
+    pub detached: bool,
     /// Of whom.
     pub expected: Expected,
 }
@@ -79,13 +86,14 @@ impl History {
     /// # Errors
     /// It cannot be written.
     pub fn begin(folder: &Path, asked: Asked) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        // What plugins say in failing is nobody else's business.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let old = runs(folder)?;
         for run in old.iter().skip(KEPT - 1) {
             // One that cannot be removed is in nobody's way.
             let _ = fs::remove_file(path(folder, *run));
         }
-        let file = File::options().create(true).append(true).open(path(folder, asked.run))?;
+        let file = File::options().create(true).append(true).mode(0o600).open(path(folder, asked.run))?;
         let mut history = Self(Some(file));
         history.note(&Entry::Asked(Box::new(asked)))?;
         Ok(history)
@@ -129,7 +137,8 @@ pub fn runs(folder: &Path) -> io::Result<Vec<RunId>> {
 /// There is none, or it cannot be understood.
 pub fn read(folder: &Path, run: RunId) -> anyhow::Result<(Asked, Vec<Entry>)> {
     let path = path(folder, run);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
     // The last line may be cut, where the machine died over it.
     let mut entries = text.lines().map_while(|line| serde_json::from_str::<Entry>(line).ok());
     match entries.next() {
@@ -161,6 +170,8 @@ mod tests {
             expires_at: at,
             issuer: "a@b".into(),
             open: false,
+            strict: false,
+            detached: false,
             expected: Expected { on_line: ["web01".parse().unwrap()].into(), ..Expected::default() },
         }
     }
@@ -181,7 +192,7 @@ mod tests {
         let mut history = History::begin(folder.path(), asked.clone()).unwrap();
         history.note(&event).unwrap();
         let mut file = File::options().append(true).open(path(folder.path(), asked.run)).unwrap();
-        file.write_all(b"{\"left\":{\"at\":").unwrap();
+        file.write_all(b"{\"left\":{\"at\":\xc3").unwrap();
         assert_eq!(read(folder.path(), asked.run).unwrap(), (asked, vec![event]));
     }
 

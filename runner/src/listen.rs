@@ -5,6 +5,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 use vogeler_messaging::topology::{run_key, run_queue};
 use vogeler_messaging::{Backoff, Broker, ConsumeOptions, Consumer, Session};
@@ -58,16 +60,34 @@ impl<'a, B: Broker, St: Store> Listener<'a, B, St> {
         let queue = run_queue(self.run);
         session.declare_queue(&queue).await?;
         session.bind(&queue.name, &self.parts.topology.events, &run_key(self.run)).await?;
-        // Never acknowledged: the queue goes with the connection, and under a broker's alarm no
-        // acknowledgement would leave it.
-        let options = ConsumeOptions { prefetch: 0, exclusive: true };
+        // The queue goes with the connection, and under a broker's alarm no acknowledgement would leave it.
+        let options = ConsumeOptions { prefetch: 0, exclusive: true, no_ack: true };
         let consumer = session.consume(&queue.name, options).await?;
         self.listening = Some((session.clone(), consumer));
         Ok(())
     }
 
-    /// Takes events until all of `asked` (everybody, unless said) have ended, or the time is up. With `quiet`, whoever accepts is waited for, until
-    /// nobody new has for so long.
+    /// The connection that is listened on; another one where that is lost, within `patience`.
+    ///
+    /// # Errors
+    /// The broker is not back in time.
+    pub(crate) async fn session(&mut self, patience: Duration) -> anyhow::Result<B::Session> {
+        let is_lost = |session: &B::Session| session.closed().now_or_never().is_some();
+        if self.listening.as_ref().is_none_or(|(session, _)| is_lost(session)) {
+            self.listening = None;
+            self.listen_again(Instant::now() + patience).await;
+        }
+        let listening = self.listening.as_ref().map(|(session, _)| session.clone());
+        listening.context("the connection to the broker was lost, and there is none again in time")
+    }
+
+    /// The connection, while it lasts.
+    pub(crate) fn into_session(self) -> Option<B::Session> {
+        self.listening.map(|(session, _)| session)
+    }
+
+    /// Takes events until all of `asked` (everybody, unless said) have ended, or the time is up. With `quiet`, whoever
+    /// accepts is waited for, until nobody new has for so long.
     pub(crate) async fn wait(
         &mut self,
         asked: Option<&[NodeName]>,
@@ -189,7 +209,7 @@ pub(crate) async fn read_records<St: Store>(
                 let record = document.and_then(|text| Record::from_document(node.clone(), &text, now).ok());
                 let Some(record) = record else { continue };
                 match (record.answers(run, command.as_str()), record.answered_later(run, command.as_str())) {
-                    (Some(answer), _) => _ = tallies.read(command, node, answer, now),
+                    (Some(answer), _) => _ = tallies.read(command, node, answer, None),
                     (None, Some(by)) if all => tallies.replace(command, node, by),
                     (None, _) => {}
                 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::CommandFactory as _;
 use clap_complete::CompleteEnv;
 use tracing::warn;
@@ -11,7 +11,7 @@ use vogeler_process::{exit, logging};
 use vogeler_protocol::{Clock, Random};
 use vogeler_runner::cli::{Action, Cli, Loaded};
 use vogeler_runner::run::Parts;
-use vogeler_runner::{act, history};
+use vogeler_runner::{act, history, output};
 
 fn main() -> ExitCode {
     CompleteEnv::with_factory(Cli::command).complete();
@@ -21,15 +21,17 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "what a person asked to see")]
 fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
+    if let Some(flag) = cli.misplaced() {
+        bail!("{flag} belongs to a run; what is given to another command comes after its name");
+    }
     let loaded = cli.load()?;
     logging::start(loaded.runner.loglevel);
     for notice in loaded.settings.notices() {
         warn!("{notice}");
     }
     if let Some(Action::Config) = cli.action {
-        print!("{}", loaded.settings.describe());
+        output::print(&loaded.settings.describe())?;
         return Ok(ExitCode::SUCCESS);
     }
     let runtime =

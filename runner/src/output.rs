@@ -20,6 +20,7 @@ use serde_json::Value;
 
 pub use rows::{Column, Rows, cell};
 pub use screen::Screen;
+pub(crate) use text::{harmless, one_line};
 
 /// In which form an answer is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -91,13 +92,13 @@ pub fn render(answer: &Answer, format: Format, screen: &Screen) -> io::Result<St
         (Format::Table, Answer::Document(Value::String(text))) => ended(text.clone()),
         (Format::Table | Format::Yaml, _) => ended(yaml::yaml(answer)?),
         // Its strings may be spelt with escapes anywhere, and are the same strings.
-        (Format::Json, _) => return Ok(text::harmless(ended(serde_json::to_string_pretty(answer)?))),
-        (Format::Ndjson, Answer::Rows(rows)) => return Ok(text::harmless(lines(rows)?)),
-        (Format::Ndjson, Answer::Document(_)) => return Ok(text::harmless(ended(serde_json::to_string(answer)?))),
+        (Format::Json, _) => return Ok(harmless(ended(serde_json::to_string_pretty(answer)?))),
+        (Format::Ndjson, Answer::Rows(rows)) => return Ok(harmless(lines(rows)?)),
+        (Format::Ndjson, Answer::Document(_)) => return Ok(harmless(ended(serde_json::to_string(answer)?))),
         (Format::Csv, Answer::Rows(rows)) => csv::rows(rows)?,
         (Format::Csv, Answer::Document(document)) => csv::document(document)?,
     };
-    Ok(if screen.is_terminal() { text::harmless(text) } else { text })
+    Ok(if screen.is_terminal() { harmless(text) } else { text })
 }
 
 /// Prints an answer: through a pager where it is longer than the terminal is high, else to standard output. Returns
@@ -123,6 +124,11 @@ pub fn show(answer: &Answer, format: Format) -> io::Result<()> {
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     unless_gone(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// A sentence beside the answer, to standard error; where that is gone nobody can be told.
+pub fn notice(text: &str) {
+    let _ = writeln!(io::stderr(), "vogeler-runner: {}", one_line(text.to_owned()));
 }
 
 /// A reader that has seen enough is no error.

@@ -2,11 +2,11 @@
 //!
 //! A line that moves on a terminal, nothing elsewhere; the end is that of [`report`]. What is no data goes to standard error.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 use vogeler_protocol::message::{Event, Notice};
 
 use crate::output;
@@ -27,13 +27,19 @@ pub enum Output {
 /// Shows a run.
 pub struct Progress {
     output: Output,
+    strict: bool,
     bar: Option<ProgressBar>,
 }
 
-#[allow(clippy::print_stderr, reason = "this is where the runner speaks")]
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 impl Progress {
-    /// A progress line on a terminal, nothing elsewhere.
-    pub fn new(output: Output) -> Self {
+    /// A progress line on a terminal, nothing elsewhere. `strict` is that of the exit status.
+    pub fn new(output: Output, strict: bool) -> Self {
         let moving = output == Output::Text && io::stderr().is_terminal() && io::stdout().is_terminal();
         let bar = moving.then(|| {
             let bar = ProgressBar::new(0);
@@ -43,14 +49,14 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { output, bar }
+        Self { output, strict, bar }
     }
 
     /// A sentence beside the results; never on standard output.
     pub fn notice(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("vogeler-runner: {text}")),
-            None => eprintln!("vogeler-runner: {text}"),
+            Some(bar) => bar.suspend(|| output::notice(text)),
+            None => output::notice(text),
         }
     }
 
@@ -60,7 +66,8 @@ impl Progress {
             && matches!(event.event, Notice::Failed | Notice::Rejected | Notice::Refused)
         {
             let detail = event.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            bar.suspend(|| eprintln!("{} {}: {}{detail}", event.command, event.node, event.event));
+            let said = output::one_line(format!("{} {}: {}{detail}", event.command, event.node, event.event));
+            bar.suspend(|| _ = writeln!(io::stderr(), "{said}"));
         }
         self.count(tallies);
     }
@@ -85,10 +92,15 @@ impl Progress {
         let (awaited, _) = tallies.progress();
         let text = match self.output {
             Output::Json => {
-                let mut json = report::json(about, tallies, status);
+                // Nobody was listened to, and so nobody was silent.
+                let mut json = report::json(about, tallies, status, self.strict);
                 json["detached"] = true.into();
-                json["silent"] = json!([]);
-                format!("{json}\n")
+                let each = json.get_mut("commands").and_then(Value::as_array_mut).into_iter().flatten();
+                each.for_each(|command| command["silent"] = json!([]));
+                if json.get("silent").is_some() {
+                    json["silent"] = json!([]);
+                }
+                object(&json)
             }
             Output::Text if routed == 0 => String::new(),
             Output::Text => {
@@ -112,9 +124,15 @@ impl Progress {
     pub fn end(&self, about: &About, tallies: &Tallies, status: u8) -> io::Result<()> {
         self.clear();
         output::print(&match self.output {
-            Output::Json => format!("{}\n", report::json(about, tallies, status)),
+            Output::Json => object(&report::json(about, tallies, status, self.strict)),
             Output::Text => report::text(about, tallies),
         })
+    }
+
+    /// The operator has had enough before anything was sent.
+    pub fn given_up(&self) {
+        self.clear();
+        self.notice("nothing was sent, and nobody was asked");
     }
 
     /// The operator has had enough.
@@ -133,4 +151,9 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A JSON object on a line, with nothing in it that a terminal would obey.
+pub(crate) fn object(json: &Value) -> String {
+    format!("{}\n", output::harmless(json.to_string()))
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use vogeler_protocol::message::Notice;
 use vogeler_protocol::{Alias, NodeName, RunId, Timestamp};
 
+use crate::output::one_line;
 use crate::tallies::Tallies;
 use crate::tally::{Line, State, Tally, lacks_alias};
 
@@ -24,6 +25,8 @@ pub struct About {
     pub target: String,
     /// Until when the command waits for nodes that are off line.
     pub expires_at: Timestamp,
+    /// Whether that time is past.
+    pub has_expired: bool,
 }
 
 /// For a person: for each command a line of figures, then the nodes by what there is to say of them, the worst first.
@@ -31,7 +34,7 @@ pub fn text(about: &About, tallies: &Tallies) -> String {
     let mut text = String::new();
     for (command, tally) in tallies.iter() {
         let _ = writeln!(text, "{command} on {}: {}", about.target, figures(tally));
-        for (_, why, nodes) in reasons(about, tally) {
+        for ((_, why), nodes) in reasons(about, tally) {
             let _ = writeln!(text, "  {}: {why}", listed(&nodes));
         }
         if tally.nobody_knows() {
@@ -65,12 +68,12 @@ fn figures(tally: &Tally) -> String {
 }
 
 /// The nodes of one reason, with its rank: the lower, the worse.
-fn reasons<'a>(about: &About, tally: &'a Tally) -> Vec<(u8, String, Vec<&'a str>)> {
+fn reasons<'a>(about: &About, tally: &'a Tally) -> BTreeMap<(u8, String), Vec<&'a str>> {
     let mut by_reason: BTreeMap<(u8, String), Vec<&str>> = BTreeMap::new();
     for (node, line) in tally.lines() {
         by_reason.entry(reason(about, line)).or_default().push(node.as_str());
     }
-    by_reason.into_iter().map(|((rank, why), nodes)| (rank, why, nodes)).collect()
+    by_reason
 }
 
 fn reason(about: &About, line: &Line) -> (u8, String) {
@@ -87,19 +90,30 @@ fn reason(about: &About, line: &Line) -> (u8, String) {
             };
             // How much was stored is of each node's own; those are told together.
             let detail = detail.as_deref().filter(|_| *event != Notice::Stored);
-            let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+            let detail = detail.map(|detail| format!(": {}", one_line(detail.to_owned()))).unwrap_or_default();
             (rank, format!("{event}{detail}"))
         }
+        State::Running if line.left => (4, "accepted the command, and its client is not connected any more".to_owned()),
         State::Running => (4, "still running: it has accepted the command, and no result is stored yet".to_owned()),
+        State::Waiting if line.left => (5, format!("on line at first, and not any more: {}", later(about))),
         State::Waiting => (5, "on line and silent: the command was delivered or waits behind others".to_owned()),
         State::Later => (6, "on line and not asked: the run ended before its batch".to_owned()),
         State::Gone => (7, "known, but its queue is gone: it does not get this command".to_owned()),
         State::Replaced { by } => {
             (6, format!("not known: a later run of this alias has replaced what there was ({by})"))
         }
-        State::OffLine => (8, format!("off line: gets it when it connects, until {}", about.expires_at)),
+        State::OffLine => (8, format!("off line: {}", later(about))),
     };
     (rank, words)
+}
+
+/// What becomes of a command that nobody takes.
+fn later(about: &About) -> String {
+    if about.has_expired {
+        format!("nothing is known of it, and the command expired at {}", about.expires_at)
+    } else {
+        format!("gets it when it connects, until {}", about.expires_at)
+    }
 }
 
 /// Up to ten names, and how many more there are.
@@ -111,11 +125,15 @@ fn listed(nodes: &[&str]) -> String {
     text
 }
 
-/// For a program: complete. Of several commands each is one of `commands`.
-pub fn json(about: &About, tallies: &Tallies, exit_status: u8) -> Value {
-    let commands: Vec<Value> = tallies.iter().map(|(command, tally)| one(about, command, tally, exit_status)).collect();
+/// For a program: complete. Of several commands each is one of `commands`, with an exit status of its own.
+pub fn json(about: &About, tallies: &Tallies, exit_status: u8, strict: bool) -> Value {
+    let commands: Vec<Value> =
+        tallies.iter().map(|(command, tally)| one(about, command, tally, tally.exit_status(strict))).collect();
     match <[Value; 1]>::try_from(commands) {
-        Ok([command]) => command,
+        Ok([mut command]) => {
+            command["exit_status"] = exit_status.into();
+            command
+        }
         Err(commands) => json!({
             "run": about.run,
             "target": about.target,
@@ -160,6 +178,7 @@ mod tests {
             run: "019aa0b0-0000-7000-8000-000000000001".parse().unwrap(),
             target: "web*,db01,wbe02".to_owned(),
             expires_at: Timestamp::from_millisecond(0),
+            has_expired: false,
         }
     }
 
@@ -174,7 +193,7 @@ mod tests {
         let command: Alias = "rpms".parse().unwrap();
         let now = Timestamp::from_millisecond(0);
         let mut tallies = Tallies::new(std::slice::from_ref(&command), &Tally::new(&expected, false, now));
-        let mut say = |node: &str, answer| tallies.read(&command, &node.parse().unwrap(), answer, now);
+        let mut say = |node: &str, answer| tallies.read(&command, &node.parse().unwrap(), answer, Some(now));
         say("web01", Answer::Stored);
         say("web02", Answer::Failed("exited with status 3".to_owned()));
         say("web03", Answer::Failed("exited with status 3".to_owned()));
@@ -195,7 +214,7 @@ mod tests {
 
     #[test]
     fn json_is_complete() {
-        let json = json(&about(), &tallies(), 4);
+        let json = json(&about(), &tallies(), 4, false);
         assert_eq!((&json["nodes"]["web04"]["state"], &json["exit_status"]), (&"waiting".into(), &4.into()));
         assert_eq!(json["nodes"]["web02"]["detail"], "exited with status 3");
         assert_eq!((&json["off_line"][0], &json["unknown"][0]), (&"db01".into(), &"wbe02".into()));
@@ -204,7 +223,19 @@ mod tests {
             &about(),
             &Tallies::new(&commands, &Tally::new(&Expected::default(), false, Timestamp::from_millisecond(0))),
             3,
+            false,
         );
         assert_eq!(both["commands"][1]["command"], "facts");
+    }
+
+    #[test]
+    fn what_a_node_says_neither_moves_the_cursor_nor_forges_a_line() {
+        let mut tallies = tallies();
+        let (command, now) = ("rpms".parse().unwrap(), Timestamp::from_millisecond(0));
+        let said = Answer::Failed("\u{1b}[31mred\u{9b}2J\n  web01: stored".to_owned());
+        tallies.read(&command, &"web09".parse().unwrap(), said, Some(now));
+        let text = text(&about(), &tallies);
+        let line = r"  web09: failed: \u001b[31mred\u009b2J\n  web01: stored";
+        assert!(text.lines().any(|shown| shown == line), "{text}");
     }
 }

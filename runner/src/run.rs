@@ -5,17 +5,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::time::{sleep, timeout};
+use vogeler_messaging::topology::node_queue;
 use vogeler_messaging::{Broker, Lost, Session, Topology};
+use vogeler_process::exit;
 use vogeler_protocol::message::{Command, Version};
 use vogeler_protocol::{Alias, Clock, NodeName, Random, RunId, Target, Timestamp};
 use vogeler_store::Store;
 
+use crate::ask::near;
 use crate::expected::{self, Expected};
 use crate::history::{Asked, Entry, History};
 use crate::listen::Listener;
@@ -28,6 +33,12 @@ use crate::tally::{self, Tally};
 
 /// Ended by Ctrl-C, as a shell reports it.
 pub const INTERRUPTED: u8 = 130;
+
+/// Of so many unknown names at most, others that come near are looked for.
+const SUGGESTED: usize = 5;
+
+/// How long that may take.
+const SUGGESTING: Duration = Duration::from_secs(2);
 
 /// What an operator asked for.
 #[derive(Debug, Clone)]
@@ -84,21 +95,14 @@ pub async fn run<B: Broker, St: Store>(
     interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<u8> {
     let begun = parts.clock.now();
-    let about =
-        About { run: RunId::new(begun, &parts.random), target: request.target(), expires_at: begun.after(request.ttl) };
-    let history = RefCell::new(History::none());
-    let running = Running { parts, request, progress, begun, about, history };
-    tokio::pin!(interrupted);
-    let status = tokio::select! {
-        biased;
-        () = &mut interrupted => {
-            progress.interrupted(&running.about, request.batch.is_some());
-            INTERRUPTED
-        }
-        status = running.run() => status?,
-    };
-    running.note(&Entry::Left { at: parts.clock.now(), exit_status: status });
-    Ok(status)
+    let run = RunId::new(begun, &parts.random);
+    let about = About { run, target: request.target(), expires_at: begun.after(request.ttl), has_expired: false };
+    let (history, sent) = (RefCell::new(History::none()), Cell::new(false));
+    let running = Running { parts, request, progress, begun, about, history, sent };
+    let outcome = running.run(pin!(interrupted)).await;
+    let exit_status = *outcome.as_ref().unwrap_or(&exit::TROUBLE);
+    running.note(&Entry::Left { at: parts.clock.now(), exit_status });
+    outcome
 }
 
 impl Request {
@@ -119,100 +123,204 @@ struct Running<'a, B, St> {
     begun: Timestamp,
     about: About,
     history: RefCell<History>,
+    /// Whether anything of it may have reached the broker.
+    sent: Cell<bool>,
+}
+
+/// Who is asked, before anything is sent.
+struct Prepared<S> {
+    session: S,
+    selection: Selection,
+    expected: Expected,
+    /// Whether somebody may answer of whom nobody knows.
+    open: bool,
+}
+
+impl<S> Prepared<S> {
+    fn is_named(&self) -> bool {
+        matches!(self.selection.target, Target::Nodes(_))
+    }
 }
 
 impl<B: Broker, St: Store> Running<'_, B, St> {
-    async fn run(&self) -> anyhow::Result<u8> {
+    async fn run(&self, mut interrupted: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<u8> {
+        let Self { parts, request, progress, about, .. } = self;
+        let prepared = tokio::select! {
+            biased;
+            () = interrupted.as_mut() => return Ok(self.interrupted(None)?),
+            prepared = self.prepare() => prepared?,
+        };
+        let mut tallies = Tallies::new(&request.commands, &Tally::new(&prepared.expected, prepared.open, self.begun));
+        self.begin_history(&prepared);
+        if request.detach {
+            return tokio::select! {
+                biased;
+                () = interrupted => Ok(self.interrupted(None)?),
+                status = self.detach(&prepared, &tallies) => status,
+            };
+        }
+        let mut listener = Listener::start(parts, about.run, &request.commands, progress, &self.history);
+        let asked = tokio::select! {
+            biased;
+            () = interrupted => return Ok(self.interrupted(Some(&tallies))?),
+            asked = self.ask(&prepared, &mut listener, &mut tallies) => asked,
+        };
+        let routed = match asked {
+            Ok(routed) => routed,
+            Err(error) => {
+                if self.sent.get() {
+                    progress.end(about, &tallies, exit::TROUBLE)?;
+                }
+                return Err(error);
+            }
+        };
+        let session = listener.into_session();
+        let status = self.end(session.as_ref(), &prepared, &mut tallies, routed).await?;
+        if let Some(session) = session {
+            session.close().await;
+        }
+        Ok(status)
+    }
+
+    /// Everything that comes before the first command.
+    async fn prepare(&self) -> anyhow::Result<Prepared<B::Session>> {
         let Self { parts, request, progress, .. } = self;
         let (session, selection) = tokio::join!(parts.broker.connect(), select::select(&parts.store, &request.choice));
         let (session, selection) = (session?, selection?);
-        selection.notice.iter().for_each(|notice| progress.notice(notice));
+        selection.notices.iter().for_each(|notice| progress.notice(notice));
         self.check_exchanges(&session).await?;
-        let expected = self.expected(&session, &selection).await?;
-        let named = matches!(selection.target, Target::Nodes(_));
+        let Selection { target, known, .. } = &selection;
+        let expected = expected::presence(&session, target, known, self.begun).await;
+        let expected = expected.context("cannot ask which nodes are on line")?;
         // Where nobody that is known is on line, one may be that has no record yet.
-        let open = selection.known.is_none() || !named && expected.on_line.is_empty();
-        let mut tallies = Tallies::new(&request.commands, &Tally::new(&expected, open, self.begun));
-        self.begin_history(&expected, open);
-        if request.detach {
-            return self.detach(&session, &selection.target, &expected, &tallies).await;
-        }
-        let somebody_may_come = open && !named;
-        let batches = self.batches(&selection, &expected)?;
-        let mut listener = Listener::start(parts, self.about.run, &request.commands, progress, &self.history);
+        let named = matches!(target, Target::Nodes(_));
+        let open = known.is_none() || !named && expected.on_line.is_empty();
+        Ok(Prepared { session, selection, expected, open })
+    }
+
+    /// Asks everybody, in batches if need be, and waits; how many messages some queue took.
+    async fn ask(
+        &self,
+        prepared: &Prepared<B::Session>,
+        listener: &mut Listener<'_, B, St>,
+        tallies: &mut Tallies,
+    ) -> anyhow::Result<usize> {
+        let Self { request, progress, .. } = self;
+        let batches = self.batches(prepared)?;
+        let in_batches = request.batch.is_some();
         // Listen first: an answer may be faster than the publisher confirm.
-        listener.listen(&session).await.context("cannot listen for events")?;
-        if request.batch.is_some() {
+        listener.listen(&prepared.session).await.context("cannot listen for events")?;
+        if in_batches {
             tallies.wait_for_batches();
         }
+        let patience = request.timeout + request.splay;
+        let quiet = (prepared.open && !prepared.is_named()).then_some(request.quiet);
         let mut routed = 0;
         for (number, (target, asked)) in batches.into_iter().enumerate() {
             if number > 0 {
                 sleep(request.pause).await;
             }
+            let session = listener.session(patience).await?;
             tallies.ask(&asked);
-            if request.batch.is_some() {
+            if in_batches {
                 self.note(&Entry::Batch(asked.clone()));
             }
-            routed += self.publish_in_time(&session, &target, &expected).await?;
-            progress.count(&tallies);
+            routed += self.publish_in_time(&session, &target, &prepared.expected).await?;
+            progress.count(tallies);
             if number == 0 {
                 self.mind_the_server(&session).await;
             }
-            let patience = request.timeout + request.splay;
-            let quiet = somebody_may_come.then_some(request.quiet);
             if !asked.is_empty() || quiet.is_some() && routed > 0 {
-                let asked = request.batch.is_some().then_some(&*asked);
-                listener.wait(asked, &mut tallies, patience, quiet).await;
+                let asked = Some(&*asked).filter(|asked| in_batches && !asked.is_empty());
+                listener.wait(asked, tallies, patience, quiet).await;
             }
         }
-        if routed == 0 && !named {
+        if routed == 0 && !prepared.is_named() {
             progress.notice("no queue takes the command: nobody gets it, now or later");
         }
-        self.end(&session, &selection, &tallies, routed).await
+        Ok(routed)
     }
 
     async fn end(
         &self,
-        session: &B::Session,
-        selection: &Selection,
-        tallies: &Tallies,
+        session: Option<&B::Session>,
+        prepared: &Prepared<B::Session>,
+        tallies: &mut Tallies,
         routed: usize,
     ) -> anyhow::Result<u8> {
         let Self { request, progress, about, .. } = self;
-        if !tallies.are_over() {
-            self.explain_silence(session).await;
+        let has_expired = self.parts.clock.now() > about.expires_at;
+        let about = &About { has_expired, ..about.clone() };
+        let is_over = tallies.are_over();
+        if let Some(session) = session.filter(|_| !is_over) {
+            self.ask_who_left(session, tallies).await;
         }
-        let nobody_known = selection.known.as_ref().is_some_and(Vec::is_empty);
-        let meant = matches!(selection.target, Target::Group(_) | Target::Glob(_));
-        let nobody_meant = meant && nobody_known && tallies.nobody_there();
-        let status = if nobody_meant { tally::NO_SUCH } else { tallies.exit_status(request.strict) };
+        let nobody_known = prepared.selection.known.as_ref().is_some_and(Vec::is_empty);
+        let nobody_meant = nobody_known && prepared.expected.unknown.is_empty() && tallies.nobody_there();
+        let no_such = nobody_meant || !prepared.selection.strangers.is_empty();
+        let status = if no_such { tally::NO_SUCH } else { tallies.exit_status(request.strict) };
         progress.end(about, tallies, status)?;
+        if let Some(session) = session.filter(|_| !is_over) {
+            self.explain_silence(session).await;
+            progress
+                .notice(&format!("what comes later is in the records; to look: vogeler-runner status {}", about.run));
+        }
+        self.suggest_names(&prepared.expected).await;
         if nobody_meant {
             progress.notice(&format!("no node is meant by {}: no record and nobody on line", about.target));
-        }
-        if routed > 0 && tallies.nobody_there() && status == tally::SILENT {
+        } else if routed > 0 && tallies.nobody_there() && !prepared.expected.off_line.is_empty() {
             progress.notice(&format!(
                 "nobody that {} means is on line; the command waits for them until {}",
                 about.target, about.expires_at
             ));
         }
-        session.close().await;
         Ok(status)
     }
 
-    async fn expected(&self, session: &B::Session, selection: &Selection) -> anyhow::Result<Expected> {
-        let Selection { target, known, .. } = selection;
-        let expected = expected::presence(session, target, known, self.begun).await;
-        expected.context("cannot ask which nodes are on line")
+    /// The operator has had enough; the exit status.
+    fn interrupted(&self, tallies: Option<&Tallies>) -> io::Result<u8> {
+        if !self.sent.get() {
+            self.progress.given_up();
+            return Ok(INTERRUPTED);
+        }
+        if let Some(tallies) = tallies {
+            self.progress.end(&self.about, tallies, INTERRUPTED)?;
+        }
+        self.progress.interrupted(&self.about, self.request.batch.is_some());
+        Ok(INTERRUPTED)
+    }
+
+    /// Of the nodes that owe an answer, those whose client is not connected any more.
+    async fn ask_who_left(&self, session: &B::Session, tallies: &mut Tallies) {
+        let nodes: Vec<NodeName> = tallies.outstanding().into_iter().collect();
+        let queues: Vec<String> = nodes.iter().map(|node| node_queue(node).name).collect();
+        let Ok(statuses) = session.queue_statuses(&queues).await else { return };
+        for (node, status) in nodes.iter().zip(statuses) {
+            if status.is_none_or(|status| status.consumers == 0) {
+                tallies.leave(node);
+            }
+        }
+    }
+
+    /// For a name that nobody knows, one that comes near.
+    async fn suggest_names(&self, expected: &Expected) {
+        if expected.unknown.is_empty() || expected.unknown.len() > SUGGESTED {
+            return;
+        }
+        let Ok(Ok(known)) = timeout(SUGGESTING, self.parts.store.nodes()).await else { return };
+        for node in &expected.unknown {
+            let names = known.iter().map(|known| known.node.as_str());
+            self.progress.notice(&near::no_record(node, names));
+        }
     }
 
     /// Where each batch goes, and whom it makes answer. Off-line nodes get the command with the last one.
-    fn batches(&self, selection: &Selection, expected: &Expected) -> anyhow::Result<Vec<(Target, Vec<NodeName>)>> {
+    fn batches(&self, prepared: &Prepared<B::Session>) -> anyhow::Result<Vec<(Target, Vec<NodeName>)>> {
+        let Prepared { selection, expected, .. } = prepared;
         let on_line: Vec<NodeName> = expected.on_line.iter().cloned().collect();
         let Some(size) = self.request.batch else { return Ok(vec![(selection.target.clone(), on_line)]) };
-        let named = matches!(selection.target, Target::Nodes(_));
-        ensure!(named || selection.known.is_some(), "batches are made of nodes that the database knows");
+        let can_be_told = prepared.is_named() || selection.known.is_some();
+        ensure!(can_be_told, "batches are made of nodes that the database knows");
         let mut batches: Vec<(Vec<NodeName>, Vec<NodeName>)> =
             on_line.chunks(size.get()).map(|chunk| (chunk.to_vec(), chunk.to_vec())).collect();
         if batches.is_empty() {
@@ -247,18 +355,15 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         Ok(())
     }
 
-    async fn detach(
-        &self,
-        session: &B::Session,
-        target: &Target,
-        expected: &Expected,
-        tallies: &Tallies,
-    ) -> anyhow::Result<u8> {
-        let routed = self.publish_in_time(session, target, expected).await?;
-        let status = match (expected.unknown.is_empty(), routed) {
-            (false, _) => tally::NO_SUCH,
-            (true, 0) => tally::SILENT,
-            (true, _) => tally::GOOD,
+    async fn detach(&self, prepared: &Prepared<B::Session>, tallies: &Tallies) -> anyhow::Result<u8> {
+        let Prepared { session, selection, expected, .. } = prepared;
+        let routed = self.publish_in_time(session, &selection.target, expected).await?;
+        let nobody_known = selection.known.as_ref().is_some_and(Vec::is_empty);
+        let no_such = !expected.unknown.is_empty() || !selection.strangers.is_empty() || nobody_known;
+        let status = match (no_such, routed) {
+            (true, _) => tally::NO_SUCH,
+            (false, 0) => tally::SILENT,
+            (false, _) => tally::GOOD,
         };
         if routed == 0 {
             self.progress.notice("no queue takes the command: nobody gets it, now or later");
@@ -277,6 +382,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
     ) -> anyhow::Result<usize> {
         let publisher =
             Publisher { parts: self.parts, progress: self.progress, ttl: self.request.ttl, told: Cell::new(false) };
+        self.sent.set(true);
         let publishing = async {
             let mut routed = 0;
             for command in &self.request.commands {
@@ -301,7 +407,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         }
     }
 
-    fn begin_history(&self, expected: &Expected, open: bool) {
+    fn begin_history(&self, prepared: &Prepared<B::Session>) {
         let Some(folder) = &self.request.history else { return };
         let asked = Asked {
             run: self.about.run,
@@ -310,8 +416,10 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
             issued_at: self.begun,
             expires_at: self.about.expires_at,
             issuer: self.request.issuer.clone(),
-            open,
-            expected: expected.clone(),
+            open: prepared.open,
+            strict: self.request.strict,
+            detached: self.request.detach,
+            expected: prepared.expected.clone(),
         };
         match History::begin(folder, asked) {
             Ok(history) => *self.history.borrow_mut() = history,

@@ -7,15 +7,15 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, bail, ensure};
 use tokio::time::timeout;
 use vogeler_protocol::{Group, NodeName, Target};
-use vogeler_store::condition::{Condition, Path};
-use vogeler_store::{KnownNode, Store};
+use vogeler_store::condition::Condition;
+use vogeler_store::{KnownNode, Store, StoreError};
 
+use crate::ask::near;
 use crate::expected::{self, Known};
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, Word};
 
 /// How long the database may take to say which nodes there are, where one can do without.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,14 +75,16 @@ pub struct Selection {
     pub target: Target,
     /// What the database knows of them; none where it cannot be read.
     pub known: Known,
+    /// What of it means nobody, though a list goes to the others: groups, patterns, names.
+    pub strangers: Vec<String>,
     /// What has to be said about it.
-    pub notice: Option<String>,
+    pub notices: Vec<String>,
 }
 
 /// Finds out which nodes are meant.
 ///
 /// # Errors
-/// The records have to decide, and the database cannot be read.
+/// The records have to decide, and the database cannot be read; or somebody is to be left out whom nobody knows.
 pub async fn select<St: Store>(store: &St, choice: &Choice) -> anyhow::Result<Selection> {
     let Choice { wanted, condition, limit } = choice;
     ensure!(!wanted.is_empty(), "{wanted} names no node");
@@ -97,25 +99,33 @@ pub async fn select<St: Store>(store: &St, choice: &Choice) -> anyhow::Result<Se
             return Ok(asked_or_not(store, target).await);
         }
     }
-    let known = decided(store, wanted, condition.as_ref())
+    let (all, members) = read(store, wanted)
         .await
         .with_context(|| format!("which nodes {wanted} means is for the records to decide"))?;
+    let is_member = |group: &Group, node: &NodeName| members.get(group).is_some_and(|members| members.contains(node));
+    let (strangers, notices) = strangers(wanted, &all, is_member)?;
+    let mut known: Vec<KnownNode> = all.into_iter().filter(|known| wanted.includes(&known.node, is_member)).collect();
     let mut names: BTreeSet<NodeName> = known.iter().map(|known| known.node.clone()).collect();
-    if condition.is_none() {
-        // Whoever is named and not known is told of as such.
-        let members = members(store, wanted).await?;
-        names.extend(wanted.named(|group, node| is_member(&members, group, node)));
+    // Whoever is named and not known is told of as such.
+    names.extend(wanted.named(is_member));
+    if let Some(condition) = condition {
+        let met = store.find(Some(condition), &[]).await.context("--where")?;
+        let met: BTreeSet<NodeName> = met.into_iter().map(|found| found.node).collect();
+        let is_known = |node: &NodeName| known.binary_search_by(|known| known.node.cmp(node)).is_ok();
+        names.retain(|node| met.contains(node) || !is_known(node));
     }
     let target = limited(names, *limit);
     let Target::Nodes(nodes) = &target else { bail!("a limit names its nodes") };
-    let known = known.into_iter().filter(|known| nodes.binary_search(&known.node).is_ok()).collect();
-    Ok(Selection { target, known: Some(known), notice: None })
+    known.retain(|known| nodes.binary_search(&known.node).is_ok());
+    Ok(Selection { target, known: Some(known), strangers, notices })
 }
 
 /// The nodes of a target that does without the records, where they can be read all the same.
 async fn asked_or_not<St: Store>(store: &St, target: Target) -> Selection {
     let reason = match timeout(PATIENCE, expected::known(store, &target)).await {
-        Ok(Ok(known)) => return Selection { target, known: Some(known), notice: None },
+        Ok(Ok(known)) => {
+            return Selection { target, known: Some(known), strangers: Vec::new(), notices: Vec::new() };
+        }
         Ok(Err(reason)) => reason.to_string(),
         Err(_) => format!("no answer from the database within {} s", PATIENCE.as_secs()),
     };
@@ -123,44 +133,50 @@ async fn asked_or_not<St: Store>(store: &St, target: Target) -> Selection {
         Target::Nodes(_) => "asking the broker alone which of the nodes there are",
         Target::All | Target::Group(_) | Target::Glob(_) => "waiting for those that accept",
     };
-    Selection { target, known: None, notice: Some(format!("{reason}; {waiting}")) }
-}
-
-/// The nodes with a record that are meant.
-async fn decided<St: Store>(
-    store: &St,
-    wanted: &Wanted,
-    condition: Option<&Condition>,
-) -> anyhow::Result<Vec<KnownNode>> {
-    let members = members(store, wanted).await?;
-    let meant = |known: &KnownNode| wanted.includes(&known.node, |group, node| is_member(&members, group, node));
-    let known = match condition {
-        None => store.nodes().await?,
-        Some(condition) => {
-            let updated_at: Path = "updated_at".parse().map_err(|error| anyhow!("{error}"))?;
-            let found = store.find(Some(condition), &[updated_at]).await?;
-            let known = found.into_iter().map(|found| {
-                let updated_at = found.record.get("updated_at").cloned().unwrap_or(Value::Null);
-                KnownNode { node: found.node, updated_at: serde_json::from_value(updated_at).ok() }
-            });
-            known.collect()
-        }
-    };
-    Ok(known.into_iter().filter(meant).collect())
+    Selection { target, known: None, strangers: Vec::new(), notices: vec![format!("{reason}; {waiting}")] }
 }
 
 type Members = BTreeMap<Group, BTreeSet<NodeName>>;
 
-async fn members<St: Store>(store: &St, wanted: &Wanted) -> anyhow::Result<Members> {
+/// All nodes by name, and who is in the groups that are named.
+async fn read<St: Store>(store: &St, wanted: &Wanted) -> Result<(Vec<KnownNode>, Members), StoreError> {
     let mut members = Members::new();
     for group in wanted.groups() {
         members.insert(group.clone(), store.members(group).await?.into_iter().collect());
     }
-    Ok(members)
+    let mut all = store.nodes().await?;
+    all.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok((all, members))
 }
 
-fn is_member(members: &Members, group: &Group, node: &NodeName) -> bool {
-    members.get(group).is_some_and(|members| members.contains(node))
+/// The words that mean nobody, in sentences: those that ask, and those that leave out. A name that is to be left out
+/// and that nobody knows is probably mistyped, and whoever was meant would be asked.
+fn strangers(
+    wanted: &Wanted,
+    all: &[KnownNode],
+    is_member: impl Fn(&Group, &NodeName) -> bool,
+) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let names = || all.iter().map(|known| known.node.as_str());
+    let is_idle = |word: &Word| !all.iter().any(|known| word.means(&known.node, &is_member));
+    let (mut strangers, mut notices) = (Vec::new(), Vec::new());
+    for word in wanted.included().filter(|word| is_idle(word)) {
+        match word {
+            Word::Group(_) | Word::Glob(_) => strangers.push(format!("no node is meant by {word}")),
+            // It is asked by its name, and told of as unknown. Without any node, `all` is nobody's mistake.
+            Word::Node(_) | Word::All => {}
+        }
+    }
+    for word in wanted.excluded().filter(|word| is_idle(word)) {
+        match word {
+            Word::Node(node) => {
+                bail!("!{node} leaves nobody out: {}", near::no_record(node, names()));
+            }
+            Word::Group(_) | Word::Glob(_) => notices.push(format!("!{word} leaves nobody out")),
+            Word::All => {}
+        }
+    }
+    notices.extend(strangers.iter().cloned());
+    Ok((strangers, notices))
 }
 
 /// Drawn by the checksum of the name: spread over names that are alike, and the same each time, so that a dry run
@@ -217,7 +233,21 @@ mod tests {
         assert_eq!(selected("all,!group:db", None, None).await, "web01,web02");
         assert_eq!(selected("group:db,new01", None, None).await, "db01,db02,new01");
         assert_eq!(selected("all", Some("facts.family == 'Debian'"), None).await, "db01,web01,web02");
-        assert_eq!(selected("group:db,new01", Some("facts.family == 'Debian'"), None).await, "db01");
+        assert_eq!(selected("group:db,new01", Some("facts.family == 'Debian'"), None).await, "db01,new01");
+    }
+
+    #[tokio::test]
+    async fn words_that_mean_nobody_are_told() {
+        let store = store().await;
+        let selection = select(&store, &choice("web01,group:mail,x*,!group:quiet", None, None)).await.unwrap();
+        assert_eq!(selection.target.to_string(), "web01");
+        assert_eq!(selection.strangers, ["no node is meant by group:mail", "no node is meant by x*"]);
+        assert_eq!(selection.notices[0], "!group:quiet leaves nobody out");
+        let refused = select(&store, &choice("all,!web1", None, None)).await.unwrap_err().to_string();
+        assert!(
+            refused.starts_with("!web1 leaves nobody out: there is no record of web1; did you mean web01"),
+            "{refused}"
+        );
     }
 
     #[tokio::test]
@@ -236,7 +266,7 @@ mod tests {
     async fn without_the_database_only_what_needs_it_fails() {
         let gone = MemoryStore::default();
         let selection = select(&gone, &choice("web01", None, None)).await.unwrap();
-        assert!(selection.notice.unwrap().contains("asking the broker alone"));
+        assert!(selection.notices[0].contains("asking the broker alone"));
         assert_eq!(select(&gone, &choice("all", None, None)).await.unwrap().known, None);
         let told = format!("{:#}", select(&gone, &choice("all,!web01", None, None)).await.unwrap_err());
         assert!(told.starts_with("which nodes all,!web01 means is for the records to decide: "), "{told}");

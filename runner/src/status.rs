@@ -26,6 +26,8 @@ pub struct Status {
     pub about: About,
     /// What came of it.
     pub tallies: Tallies,
+    /// Whether nodes that lack the alias or are off line fail it.
+    pub strict: bool,
     /// What has to be said beside it.
     pub notices: Vec<String>,
 }
@@ -68,7 +70,7 @@ fn which(wanted: Option<&str>, runs: &[RunId]) -> anyhow::Result<RunId> {
 /// A run of this machine and login.
 async fn noted<St: Store>(store: &St, folder: &Path, run: RunId, clock: &Clock) -> anyhow::Result<Status> {
     let (asked, entries) = history::read(folder, run)?;
-    let Asked { commands, target, issued_at, expires_at, open, expected, .. } = asked;
+    let Asked { commands, target, issued_at, issuer, expires_at, open, strict, detached, expected, .. } = asked;
     let mut tallies = Tallies::new(&commands, &Tally::new(&expected, open, issued_at));
     if entries.iter().any(|entry| matches!(entry, Entry::Batch(_))) {
         tallies.wait_for_batches();
@@ -82,8 +84,11 @@ async fn noted<St: Store>(store: &St, folder: &Path, run: RunId, clock: &Clock) 
             Entry::Left { at, .. } => left = Some(*at),
         }
     }
-    let mut notices = Vec::new();
+    let mut notices = vec![format!("begun at {issued_at} by {issuer}")];
     match left {
+        Some(_) if detached => {
+            notices.push("it was detached: nobody listened, and of refusals nothing is known".to_owned());
+        }
         Some(at) if !tallies.are_over() => notices.push(format!(
             "the runner listened until {at}; of what came later only the records tell, and of refusals nothing"
         )),
@@ -93,13 +98,13 @@ async fn noted<St: Store>(store: &St, folder: &Path, run: RunId, clock: &Clock) 
     if !read_records(store, run, &commands, &mut tallies, true, clock.now()).await {
         notices.push("the records cannot be read; this is what the runner heard itself".to_owned());
     }
-    Ok(Status { about: About { run, target, expires_at }, tallies, notices })
+    let about = About { run, target, expires_at, has_expired: clock.now() > expires_at };
+    Ok(Status { about, tallies, strict, notices })
 }
 
 /// A run of another machine or login: only the records know of it.
 async fn elsewhere<St: Store>(store: &St, run: RunId) -> anyhow::Result<Status> {
-    let field = |text: &str| text.parse::<Field>().map_err(|error| anyhow::anyhow!("{error}"));
-    let found = store.find(None, &[field("vogeler.results")?, field("vogeler.errors")?]).await?;
+    let found = store.find(None, &[Field::member("vogeler")]).await?;
     let answers: Vec<(NodeName, Alias, Answer, Timestamp)> =
         found.iter().flat_map(|found| answers(found, run)).collect();
     ensure!(!answers.is_empty(), "no record knows of run {run}, and it was not begun here");
@@ -109,11 +114,12 @@ async fn elsewhere<St: Store>(store: &St, run: RunId) -> anyhow::Result<Status> 
     let begun = answers.iter().map(|(.., at)| *at).min().context("an answer")?;
     let mut tallies = Tallies::new(&commands, &Tally::new(&Expected::default(), true, begun));
     for (node, command, answer, at) in answers {
-        tallies.read(&command, &node, answer, at);
+        tallies.read(&command, &node, answer, Some(at));
     }
-    let about = About { run, target: "nodes that have answered".to_owned(), expires_at: begun };
+    let target = "nodes that have answered".to_owned();
+    let about = About { run, target, expires_at: begun, has_expired: false };
     let notice = "started elsewhere: whom it expected and who refused is not known, nor what a later run has replaced";
-    Ok(Status { about, tallies, notices: vec![notice.to_owned()] })
+    Ok(Status { about, tallies, strict: false, notices: vec![notice.to_owned()] })
 }
 
 /// What a record says of a run, whatever its commands were.
@@ -190,6 +196,8 @@ mod tests {
             expires_at: at(3600),
             issuer: "a@b".into(),
             open: false,
+            strict: false,
+            detached: false,
             expected,
         };
         let mut history = History::begin(folder, asked).unwrap();
@@ -218,7 +226,7 @@ mod tests {
             "db02: not known: a later run of this alias has replaced what there was ({})",
             run(60)
         )));
-        assert!(status.notices[0].starts_with("the runner listened until "), "{:?}", status.notices);
+        assert!(status.notices[1].starts_with("the runner listened until "), "{:?}", status.notices);
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! The tallies of a run, one for each of its commands.
 
+use std::collections::BTreeSet;
+
 use vogeler_protocol::message::Event;
 use vogeler_protocol::record::Answer;
 use vogeler_protocol::{Alias, NodeName, RunId, Timestamp};
@@ -32,8 +34,18 @@ impl Tallies {
     }
 
     /// Takes what a node's record says of a command of this run.
-    pub fn read(&mut self, command: &Alias, node: &NodeName, answer: Answer, now: Timestamp) -> bool {
-        self.of(command).is_some_and(|tally| tally.read(node, answer, now))
+    pub fn read(&mut self, command: &Alias, node: &NodeName, answer: Answer, at: Option<Timestamp>) -> bool {
+        self.of(command).is_some_and(|tally| tally.read(node, answer, at))
+    }
+
+    /// The client of a node that owes an answer is not connected any more.
+    pub fn leave(&mut self, node: &NodeName) {
+        self.0.iter_mut().for_each(|(_, tally)| tally.leave(node));
+    }
+
+    /// The nodes that owe an answer.
+    pub fn outstanding(&self) -> BTreeSet<NodeName> {
+        self.0.iter().flat_map(|(_, tally)| tally.outstanding().iter().cloned()).collect()
     }
 
     /// A later run has answered a command in the place of this one.

@@ -60,6 +60,9 @@ pub struct Line {
     /// Whether the run waits for it.
     #[serde(skip)]
     pub awaited: bool,
+    /// Whether its client was gone when the time was up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
     /// Milliseconds since the beginning, by the runner's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_ms: Option<u64>,
@@ -91,7 +94,7 @@ impl Tally {
         ];
         for (nodes, state, awaited) in groups {
             for node in nodes {
-                lines.insert(node.clone(), Line { state: state.clone(), awaited, after_ms: None });
+                lines.insert(node.clone(), Line { state: state.clone(), awaited, left: false, after_ms: None });
             }
         }
         let (outstanding, awaited) = (expected.on_line.clone(), expected.on_line.len());
@@ -123,30 +126,42 @@ impl Tally {
         } else {
             State::Running
         };
-        self.set(&event.node, state, now)
+        self.set(&event.node, state, Some(now))
     }
 
-    /// Takes what a node's record says of this run.
-    pub fn read(&mut self, node: &NodeName, answer: Answer, now: Timestamp) -> bool {
+    /// Its client is not connected any more.
+    pub fn leave(&mut self, node: &NodeName) {
+        if let Some(line) = self.lines.get_mut(node) {
+            line.left = true;
+        }
+    }
+
+    /// Takes what a node's record says of this run, and when, where that is known.
+    pub fn read(&mut self, node: &NodeName, answer: Answer, at: Option<Timestamp>) -> bool {
         let (event, detail) = match answer {
             Answer::Stored => (Notice::Stored, None),
             Answer::Unchanged => (Notice::Unchanged, None),
             Answer::Failed(reason) => (Notice::Failed, Some(reason)),
         };
-        self.set(node, State::Ended { event, detail }, now)
+        self.set(node, State::Ended { event, detail }, at)
     }
 
-    fn set(&mut self, node: &NodeName, state: State, now: Timestamp) -> bool {
-        let after = u64::try_from(now.since(self.begun).as_millis()).ok();
+    fn set(&mut self, node: &NodeName, state: State, at: Option<Timestamp>) -> bool {
+        let after = at.and_then(|at| u64::try_from(at.since(self.begun).as_millis()).ok());
         let open = self.open;
-        let line =
-            self.lines.entry(node.clone()).or_insert(Line { state: State::OffLine, awaited: false, after_ms: None });
+        let line = self.lines.entry(node.clone()).or_insert(Line {
+            state: State::OffLine,
+            awaited: false,
+            left: false,
+            after_ms: None,
+        });
         // Events may overtake one another; the end stands.
         if matches!(line.state, State::Ended { .. }) {
             return false;
         }
         // Whoever says that it was skipped was never meant.
-        if open && !line.awaited {
+        let was_meant = !matches!(state, State::Ended { event: Notice::Skipped, .. });
+        if open && was_meant && !line.awaited {
             line.awaited = true;
             self.awaited += 1;
         }
@@ -214,21 +229,24 @@ impl Tally {
         self.lines.values().any(|line| of(&line.state))
     }
 
-    /// Whether everybody who answered lacks the alias.
+    /// Whether everybody who is on line has answered that it lacks the alias.
     pub fn nobody_knows(&self) -> bool {
-        let ran = self.any(|state| match state {
-            State::Running => true,
+        let may_know = self.any(|state| match state {
+            State::Running | State::Waiting | State::Later | State::Replaced { .. } => true,
             State::Ended { event, .. } => *event != Notice::Skipped && !lacks_alias(state),
-            State::Later | State::Waiting | State::Replaced { .. } | State::OffLine | State::Gone | State::Unknown => {
-                false
-            }
+            State::OffLine | State::Gone | State::Unknown => false,
         });
-        self.lacking() > 0 && !ran
+        self.lacking() > 0 && !may_know
     }
 
     /// Whether nobody who was meant is on line.
     pub fn nobody_there(&self) -> bool {
-        self.awaited() == 0 && !self.any(|state| matches!(state, State::Running | State::Ended { .. }))
+        let answered = |state: &State| match state {
+            State::Ended { event, .. } => *event != Notice::Skipped,
+            State::Running => true,
+            _ => false,
+        };
+        self.awaited() == 0 && !self.any(answered)
     }
 
     /// The exit status; with `strict`, nodes that lack the alias or are off line count, too.
@@ -243,7 +261,7 @@ impl Tally {
         } else if self.any(failed) {
             FAILED
         } else if !self.outstanding().is_empty()
-            || self.any(|state| matches!(state, State::Later))
+            || self.any(|state| matches!(state, State::Later | State::Replaced { .. }))
             || self.nobody_there()
             || (strict && self.any(|state| matches!(state, State::OffLine | State::Gone)))
         {

@@ -41,6 +41,29 @@ impl FromStr for Word {
     }
 }
 
+impl Word {
+    /// Whether it means that node.
+    pub fn means(&self, node: &NodeName, is_member: impl Fn(&Group, &NodeName) -> bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Node(name) => name == node,
+            Self::Group(group) => is_member(group, node),
+            Self::Glob(glob) => glob.matches(node.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Node(node) => write!(f, "{node}"),
+            Self::Group(group) => write!(f, "group:{group}"),
+            Self::Glob(glob) => f.write_str(glob.as_str()),
+        }
+    }
+}
+
 /// What was typed, in lists: `web01,group:db,'app*',!app07,@file,-`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -94,6 +117,16 @@ impl Wanted {
     /// Whether nobody is meant, as by an empty file.
     pub fn is_empty(&self) -> bool {
         self.include.is_empty()
+    }
+
+    /// The words that ask.
+    pub fn included(&self) -> impl Iterator<Item = &Word> {
+        self.include.iter()
+    }
+
+    /// The words that leave out.
+    pub fn excluded(&self) -> impl Iterator<Item = &Word> {
+        self.exclude.iter()
     }
 
     /// The target that clients can decide for themselves, or the names; none where records have to decide.
@@ -151,12 +184,7 @@ impl Wanted {
 }
 
 fn means(words: &[Word], node: &NodeName, is_member: impl Fn(&Group, &NodeName) -> bool) -> bool {
-    words.iter().any(|word| match word {
-        Word::All => true,
-        Word::Node(name) => name == node,
-        Word::Group(group) => is_member(group, node),
-        Word::Glob(glob) => glob.matches(node.as_str()),
-    })
+    words.iter().any(|word| word.means(node, &is_member))
 }
 
 impl fmt::Display for Wanted {
@@ -190,7 +218,9 @@ fn in_file(name: &str, text: &str) -> anyhow::Result<Vec<Word>> {
     let lines = text.lines().enumerate().filter_map(|(number, line)| {
         let cell = split(line.trim_start())[0];
         let word = cell.split_whitespace().next().filter(|word| !word.starts_with('#'))?;
-        let is_head = number == 0 && word.eq_ignore_ascii_case("node") && word.len() < line.trim().len();
+        let is_head = number == 0
+            && ["node", "id"].iter().any(|head| word.eq_ignore_ascii_case(head))
+            && word.len() < line.trim().len();
         (!is_head).then_some((number + 1, word))
     });
     lines

@@ -276,7 +276,8 @@ impl<B: Broker> DeadLetters<'_, B> {
     async fn discard_if_unreadable(&self) -> anyhow::Result<()> {
         let queue = self.topology.dead_queue().name;
         let looking = self.broker.connect().await?;
-        let mut consumer = looking.consume(&queue, ConsumeOptions { prefetch: 1, exclusive: false }).await?;
+        let mut consumer =
+            looking.consume(&queue, ConsumeOptions { prefetch: 1, exclusive: false, no_ack: false }).await?;
         let readable = timeout(NEXT, consumer.next()).await.is_ok_and(|next| next.is_some());
         let ended = timeout(Duration::from_secs(1), looking.closed()).await;
         consumer.close().await;

@@ -237,7 +237,7 @@ struct Tenure<'a, B: Broker, St> {
 impl<B: Broker, St: Store> Tenure<'_, B, St> {
     async fn run(&self, stopping: &CancellationToken) -> End {
         let queue = self.parts.topology.results_queue().name;
-        let options = ConsumeOptions { prefetch: self.prefetch, exclusive: false };
+        let options = ConsumeOptions { prefetch: self.prefetch, exclusive: false, no_ack: false };
         let mut consumer = match self.sessions.consuming.consume(&queue, options).await {
             Ok(consumer) => consumer,
             Err(reason) => return End::Refused(reason.to_string()),

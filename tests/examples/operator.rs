@@ -190,7 +190,8 @@ async fn presence(site: &Site) {
         declare(&session, &there).await;
         println!("({} queues were declared in {} ms)", there.len(), begun.elapsed().as_millis());
         let queues: Vec<String> = (0..QUEUES).map(|number| node_queue(&name(number)).name).collect();
-        let consumer = session.consume(&queues[99], ConsumeOptions { prefetch: 1, exclusive: true }).await.unwrap();
+        let consumer =
+            session.consume(&queues[99], ConsumeOptions { prefetch: 1, exclusive: true, no_ack: false }).await.unwrap();
         timed(&format!("presence of {QUEUES} nodes, {missing} % without a queue"), async || {
             let session = site.session().await;
             let statuses = session.queue_statuses(&queues).await.unwrap();

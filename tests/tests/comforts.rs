@@ -65,7 +65,7 @@ async fn the_files_for_man_and_shells_are_whole() {
     }
     // bash is where the tests run anyway; what it makes of the file is what a person sees.
     let script = format!(
-        "PATH={}:$PATH; . {}; for file in {}; do . $file; done; complete -p vogeler-server vogeler-client >&2; \
+        "set -e; PATH={}:$PATH; . {}; for file in {}; do . $file; done; complete -p vogeler-server vogeler-client >&2; \
          COMP_WORDS=(vogeler-runner -c p); COMP_CWORD=2; _clap_complete_vogeler_runner vogeler-runner p -c; \
          printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         binary("vogeler-runner").parent().unwrap().display(),

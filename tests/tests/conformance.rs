@@ -46,6 +46,7 @@ both_brokers!(
     answers_questions,
     forgets_a_run,
     answers_many_questions_at_once,
+    delivers_without_acknowledgement,
 );
 
 #[tokio::test]

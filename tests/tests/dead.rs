@@ -162,7 +162,7 @@ async fn what_the_broker_gave_up_is_listed_and_comes_back() {
     // A server that crashes over it again and again.
     let session = site.session().await;
     for _ in 0..=50 {
-        let options = ConsumeOptions { prefetch: 1, exclusive: false };
+        let options = ConsumeOptions { prefetch: 1, exclusive: false, no_ack: false };
         let mut crashing = session.consume("master.in.0", options).await.unwrap();
         crashing.next().await.unwrap();
         crashing.close().await;

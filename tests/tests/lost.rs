@@ -50,7 +50,7 @@ async fn publish(session: AmqpSession) {
 }
 
 async fn consume(session: AmqpSession) {
-    let options = ConsumeOptions { prefetch: 3, exclusive: false };
+    let options = ConsumeOptions { prefetch: 3, exclusive: false, no_ack: false };
     let mut errors = 0;
     while errors < ERRORS {
         let Ok(mut consumer) = session.consume("vogeler.dead", options).await else {

@@ -49,7 +49,7 @@ async fn a_record_is_never_rolled_back() {
     let spy = Queue { name: "spy".to_owned(), kind };
     session.declare_queue(&spy).await.unwrap();
     session.bind(&spy.name, RESULTS, &key).await.unwrap();
-    let options = ConsumeOptions { prefetch: 0, exclusive: false };
+    let options = ConsumeOptions { prefetch: 0, exclusive: false, no_ack: false };
     let mut overheard = session.consume(&spy.name, options).await.unwrap();
 
     let client = site.node("order01").plugin("motd.yaml", &descriptor).start().await;

@@ -56,6 +56,34 @@ async fn a_run_tells_each_reason_and_can_be_looked_at_again() {
 }
 
 #[tokio::test]
+async fn what_is_mistyped_or_misplaced_asks_nobody() {
+    let site = Site::start("mistyped").await;
+    let _server = site.server().await;
+    let _clients = asked(&site).await;
+    let refused = site.runner(&["-c", "hello", "-n", "all,!web1"]).await.expect(1);
+    assert!(
+        refused.stderr.contains("!web1 leaves nobody out: there is no record of web1; did you mean web01"),
+        "{refused:?}"
+    );
+    let misplaced = site.runner(&["--dry-run", "retire", "off01", "-y"]).await.expect(1);
+    assert!(misplaced.stderr.contains("--dry-run belongs to a run"), "{misplaced:?}");
+    assert!(site.queue("vogeler.node.off01").await.is_ok(), "nothing was retired");
+    for words in
+        [&["-n", "web01,group:mail"][..], &["-n", "web01,x*"], &["--where", "hello == 1"], &["-n", "web01,web1"]]
+    {
+        let words: Vec<&str> = ["-c", "ping"].iter().chain(words).copied().collect();
+        site.runner(&words).await.expect(4);
+        site.runner(&[&words[..], &["--dry-run"]].concat()).await.expect(4);
+        site.runner(&[&words[..], &["--detach"]].concat()).await.expect(4);
+    }
+    site.runner(&["retire", "off01", "--yes"]).await.expect(0);
+    let strict = site.runner(&["-c", "ping", "-n", "all", "--strict"]).await.expect(0);
+    assert!(!strict.stdout.contains("off01"), "{strict:?}");
+    let away = site.runner(&["--dbhost", "http://127.0.0.1:1", "-c", "ping", "-n", "all", "--dry-run"]).await.expect(1);
+    assert!(away.stderr.contains("for the records to say"), "{away:?}");
+}
+
+#[tokio::test]
 async fn every_question_is_answered() {
     let site = Site::start("questions").await;
     let _server = site.server().await;
@@ -91,6 +119,7 @@ async fn every_question_is_answered() {
     let differ = site.runner(&["diff", "web01", "db01"]).await.expect(2);
     assert!(differ.stdout.contains("hello"), "{differ:?}");
     site.runner(&["retire", "off01"]).await.expect(1);
+    assert!(site.queue("vogeler.node.off01").await.is_ok(), "its queue is there");
     site.runner(&["retire", "off01", "--yes"]).await.expect(0);
     assert_eq!(ask(&["nodes"]).await.as_array().unwrap().len(), 3);
     assert!(site.queue("vogeler.node.off01").await.is_err(), "its queue is gone");

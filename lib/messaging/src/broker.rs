@@ -107,6 +107,8 @@ pub struct ConsumeOptions {
     pub prefetch: u16,
     /// Whether nobody else may consume that queue meanwhile.
     pub exclusive: bool,
+    /// Whether a delivery counts as settled once it was sent. Nothing is acknowledged then, and nothing comes again.
+    pub no_ack: bool,
 }
 
 /// Whether a declaration found what it asked for.

@@ -134,6 +134,11 @@ impl From<Glob> for String {
 }
 
 impl Glob {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether the whole of `name` matches.
     pub fn matches(&self, name: &str) -> bool {
         // The last star, and how much of the name it has swallowed: enough to try again from there,

@@ -196,8 +196,7 @@ impl PartialEq for Pattern {
 /// Reads a number as JSON writes it. One with a fraction is read by the standard library, which rounds right, so that
 /// it stays the same when it is printed and read again.
 fn number(text: &str) -> Option<Number> {
-    let number: Number = text.parse().ok()?;
-    if number.is_f64() { Number::from_f64(text.parse().ok()?) } else { Some(number) }
+    text.parse().ok()
 }
 
 /// Why a text is no condition or no path: shows the place, says what was expected there and, for a common mistake,

@@ -76,7 +76,7 @@ impl Site {
     /// A client that takes commands, until it is dropped.
     pub(super) async fn on_line(&self, node: &str) -> (MemorySession, MemoryConsumer) {
         let session = self.queue(node).await;
-        let options = ConsumeOptions { prefetch: 64, exclusive: true };
+        let options = ConsumeOptions { prefetch: 64, exclusive: true, no_ack: false };
         let consumer = session.consume(&node_queue(&node.parse().unwrap()).name, options).await.unwrap();
         (session, consumer)
     }

@@ -6,12 +6,12 @@ use vogeler_protocol::NodeName;
 const MOST: usize = 3;
 
 /// That there is no record of a node, and of which there is one.
-pub(super) fn no_record<'a>(node: &NodeName, known: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn no_record<'a>(node: &NodeName, known: impl Iterator<Item = &'a str>) -> String {
     format!("there is no record of {node}{}", hint(node.as_str(), known))
 }
 
 /// `; did you mean …?` with the names that come nearest, or nothing where none is near.
-pub(super) fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let mut near: Vec<(usize, &str)> =
         known.filter_map(|candidate| Some((distance(name, candidate)?, candidate))).collect();
     near.sort_unstable();

@@ -17,6 +17,7 @@ use super::times::Times;
 use super::{Reply, Shape, Whom};
 use crate::output::{Column, Rows, cell};
 use crate::run::Parts;
+use crate::wanted::Wanted;
 
 /// What `nodes` is asked.
 #[derive(Debug, Clone, clap::Args)]
@@ -101,7 +102,9 @@ pub(super) async fn answer<B: Broker, St: Store>(
     asked: &Nodes,
     times: Times,
 ) -> anyhow::Result<Reply> {
-    let choosing = records::choose(&parts.store, &asked.whom, asked.condition.as_ref());
+    // Standard input first: while it is waited for, a connection would not be kept alive.
+    let wanted = Wanted::read(&asked.whom.target)?;
+    let choosing = records::choose_of(&parts.store, &wanted, asked.whom.retired, asked.condition.as_ref());
     let (session, chosen) = tokio::join!(parts.broker.connect(), choosing);
     let Chosen { mut records, mut notices, status } = chosen?;
     records.retain(|seen| asked.wants(seen, times));

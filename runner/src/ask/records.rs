@@ -13,7 +13,7 @@ use vogeler_store::{Found, Store, StoreError};
 
 use super::{Whom, near, times};
 use crate::tally;
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, Word};
 
 /// A record, as far as it was read.
 #[derive(Debug)]
@@ -111,16 +111,26 @@ pub(super) async fn choose<St: Store>(
     condition: Option<&Condition>,
 ) -> anyhow::Result<Chosen> {
     let wanted = Wanted::read(&whom.target)?;
+    choose_of(store, &wanted, whom.retired, condition).await
+}
+
+/// The same of what was read already: reading may wait for standard input.
+pub(super) async fn choose_of<St: Store>(
+    store: &St,
+    wanted: &Wanted,
+    retired: bool,
+    condition: Option<&Condition>,
+) -> anyhow::Result<Chosen> {
     ensure!(!wanted.is_empty(), "{wanted} names no node");
     let mut records = read(store, condition).await?;
-    let mut notices = strangers(&wanted, &records);
+    let mut notices = strangers(wanted, &records);
     if !notices.is_empty() && condition.is_some() {
         // Those that do not meet the condition are there all the same.
-        notices = strangers(&wanted, &read(store, None).await?);
+        notices = strangers(wanted, &read(store, None).await?);
     }
-    let named = named(&wanted, &records);
-    let is_shown = |seen: &Seen| whom.retired || seen.retired_at().is_none() || named.contains(&seen.node);
-    records.retain(|seen| is_meant(&wanted, seen) && is_shown(seen));
+    let named = named(wanted, &records);
+    let is_shown = |seen: &Seen| retired || seen.retired_at().is_none() || named.contains(&seen.node);
+    records.retain(|seen| is_meant(wanted, seen) && is_shown(seen));
     let status = if notices.is_empty() { tally::GOOD } else { tally::NO_SUCH };
     Ok(Chosen { records, notices, status })
 }
@@ -154,6 +164,14 @@ fn strangers(wanted: &Wanted, records: &[Seen]) -> Vec<String> {
     let strangers = named.iter().filter(|node| find(records, node).is_none());
     let names = || records.iter().map(|seen| seen.node.as_str());
     let mut sentences: Vec<String> = strangers.map(|node| near::no_record(node, names())).collect();
+    for word in wanted.excluded() {
+        match word {
+            Word::Node(node) if find(records, node).is_none() => {
+                sentences.push(format!("!{node} leaves nobody out: {}", near::no_record(node, names())));
+            }
+            Word::Node(_) | Word::Group(_) | Word::Glob(_) | Word::All => {}
+        }
+    }
     if sentences.is_empty() && !records.iter().any(|seen| is_meant(wanted, seen)) {
         sentences.push(format!("{wanted} means no node that has a record"));
     }

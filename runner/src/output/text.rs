@@ -39,14 +39,14 @@ fn is_nested(value: &Value) -> bool {
 }
 
 /// The text with nothing in it that a terminal would obey; newlines and tabs are shown as escapes, too.
-pub(super) fn one_line(text: String) -> String {
+pub(crate) fn one_line(text: String) -> String {
     escaped(text, is_obeyed)
 }
 
 /// The text with nothing in it that a terminal would obey, but for newlines and tabs.
 ///
 /// An escape is spelt as in JSON. In JSON text such characters occur in strings only, so that it stays the same JSON.
-pub(super) fn harmless(text: String) -> String {
+pub(crate) fn harmless(text: String) -> String {
     escaped(text, |c| is_obeyed(c) && !matches!(c, '\n' | '\t'))
 }
 

@@ -119,7 +119,7 @@ async fn two_at_once_do_not_share_the_letters() {
     let (broker, session, topology) = site().await;
     die(&session, &topology, "one1", "refused").await;
     let dead = DeadLetters { broker: &broker, topology: &topology };
-    let options = ConsumeOptions { prefetch: 0, exclusive: false };
+    let options = ConsumeOptions { prefetch: 0, exclusive: false, no_ack: false };
     let other = session.consume("vogeler.dead", options).await.unwrap();
     let busy = dead.list().await.unwrap_err().to_string();
     assert!(busy.contains("somebody else consumes vogeler.dead"), "{busy}");

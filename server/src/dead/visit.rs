@@ -79,7 +79,7 @@ impl<S: Session> Visit<S> {
     /// With one more consumer.
     async fn read_on(&mut self) -> anyhow::Result<()> {
         let prefetch = u16::try_from(self.left).unwrap_or(WINDOW).min(WINDOW);
-        let options = ConsumeOptions { prefetch, exclusive: false };
+        let options = ConsumeOptions { prefetch, exclusive: false, no_ack: false };
         let consumer = self.consuming.consume(&self.queue, options).await.context("cannot read the dead letters")?;
         self.consumers.push(consumer);
         self.window = u32::from(prefetch);

@@ -182,7 +182,7 @@ impl Served {
 
     /// Takes the next dead letter, which has to be there: its body and its reason.
     pub(crate) async fn take_dead(&self) -> (String, String) {
-        let options = ConsumeOptions { prefetch: 1, exclusive: false };
+        let options = ConsumeOptions { prefetch: 1, exclusive: false, no_ack: false };
         let mut consumer = self.session.consume("vogeler.dead", options).await.unwrap();
         let delivery = consumer.next().await.unwrap();
         consumer.acks().ack(&[delivery.tag]).await.unwrap();

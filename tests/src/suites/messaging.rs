@@ -10,7 +10,7 @@ use vogeler_messaging::{
 
 use crate::eventually;
 
-const SHARED: ConsumeOptions = ConsumeOptions { prefetch: 10, exclusive: false };
+const SHARED: ConsumeOptions = ConsumeOptions { prefetch: 10, exclusive: false, no_ack: false };
 
 fn exchange(name: &str, kind: ExchangeKind) -> Exchange {
     Exchange { name: name.to_owned(), kind }
@@ -116,7 +116,8 @@ pub async fn keeps_to_the_prefetch<B: Broker>(broker: B) {
     for number in 0..6 {
         publish(&session, "master", "slot.1", &number.to_string()).await.unwrap();
     }
-    let mut consumer = session.consume(&queue.name, ConsumeOptions { prefetch: 3, exclusive: false }).await.unwrap();
+    let mut consumer =
+        session.consume(&queue.name, ConsumeOptions { prefetch: 3, exclusive: false, no_ack: false }).await.unwrap();
     let mut held = Vec::new();
     for expected in ["0", "1", "2"] {
         let delivery = next(&mut consumer).await;
@@ -175,7 +176,7 @@ pub async fn has_one_active_consumer<B: Broker>(broker: B) {
 pub async fn admits_one_exclusive_consumer<B: Broker>(broker: B) {
     let session = broker.connect().await.unwrap();
     let queue = node(&session, "a").await;
-    let options = ConsumeOptions { prefetch: 1, exclusive: true };
+    let options = ConsumeOptions { prefetch: 1, exclusive: true, no_ack: false };
     let first = session.consume(&queue.name, options).await.unwrap();
     let other = broker.connect().await.unwrap();
     let refused = other.consume(&queue.name, options).await.err();
@@ -183,6 +184,22 @@ pub async fn admits_one_exclusive_consumer<B: Broker>(broker: B) {
     assert_eq!(other.queue_status(&queue.name).await.unwrap().unwrap().consumers, 1);
     first.close().await;
     eventually(async || other.consume(&queue.name, options).await.map(drop)).await;
+}
+
+/// A delivery that needs no acknowledgement is settled, and does not count against the prefetch.
+pub async fn delivers_without_acknowledgement<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let queue = node(&session, "a").await;
+    for body in ["1", "2", "3"] {
+        publish(&session, "in", "node.a", body).await.unwrap();
+    }
+    let options = ConsumeOptions { prefetch: 1, exclusive: true, no_ack: true };
+    let mut consumer = session.consume(&queue.name, options).await.unwrap();
+    for body in ["1", "2", "3"] {
+        assert_eq!(text(&next(&mut consumer).await), body);
+    }
+    consumer.close().await;
+    assert_eq!(session.queue_status(&queue.name).await.unwrap().unwrap().messages, 0);
 }
 
 /// What was delivered too often goes to the dead letters.
@@ -263,7 +280,8 @@ pub async fn forgets_a_run<B: Broker>(broker: B) {
     let queue = run_queue("019aa0b0-0000-7000-8000-000000000001".parse().unwrap());
     session.declare_queue(&queue).await.unwrap();
     session.bind(&queue.name, "events", "run.1").await.unwrap();
-    let mut consumer = session.consume(&queue.name, ConsumeOptions { prefetch: 10, exclusive: true }).await.unwrap();
+    let mut consumer =
+        session.consume(&queue.name, ConsumeOptions { prefetch: 10, exclusive: true, no_ack: false }).await.unwrap();
     let other = broker.connect().await.unwrap();
     for key in ["run.nobody", "run.1"] {
         let told = Publish { exchange: "events", routing_key: key, mandatory: false, message: message("event") };

@@ -75,7 +75,7 @@ async fn a_client_killed_between_publish_and_acknowledgement_answers_once() {
     let spy = Queue { name: "spy".to_owned(), kind };
     session.declare_queue(&spy).await.unwrap();
     session.bind(&spy.name, "vogeler.master.in", &slot_key(&node.name.parse().unwrap())).await.unwrap();
-    let options = ConsumeOptions { prefetch: 0, exclusive: false };
+    let options = ConsumeOptions { prefetch: 0, exclusive: false, no_ack: false };
     let mut overheard = session.consume(&spy.name, options).await.unwrap();
 
     let mut client = node.start().await;

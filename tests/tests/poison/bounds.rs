@@ -75,7 +75,7 @@ async fn an_event_is_small_however_much_the_failure_says() {
     let queue = run_queue(run);
     session.declare_queue(&queue).await.unwrap();
     session.bind(&queue.name, "vogeler.events", &run_key(run)).await.unwrap();
-    let options = ConsumeOptions { prefetch: 0, exclusive: false };
+    let options = ConsumeOptions { prefetch: 0, exclusive: false, no_ack: false };
     let mut events = session.consume(&queue.name, options).await.unwrap();
 
     let error = json!({ "kind": "exit", "message": "m".repeat(4 << 20) });

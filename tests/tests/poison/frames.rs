@@ -112,7 +112,7 @@ async fn a_message_that_its_delivery_count_makes_too_large_stops_nobody() {
     // 9 bytes less than a frame of 131,072.
     full.properties.headers.insert("h".to_owned(), Header::Text("x".repeat(131_020)));
     publish(&session, full).await;
-    let options = ConsumeOptions { prefetch: 1, exclusive: false };
+    let options = ConsumeOptions { prefetch: 1, exclusive: false, no_ack: false };
     let mut once = session.consume("master.in.0", options).await.unwrap();
     once.next().await.unwrap();
     once.close().await;

@@ -19,6 +19,7 @@ use crate::{Acks, ConsumeError, ConsumeOptions, Consumer, Lost};
 /// A consumer on a channel of its own.
 pub struct AmqpConsumer {
     consumer: lapin::Consumer,
+    no_ack: bool,
     acks: AmqpAcks,
 }
 
@@ -41,16 +42,17 @@ impl AmqpConsumer {
         options: ConsumeOptions,
     ) -> Result<Self, ConsumeError> {
         let refused = |error: lapin::Error| convert::consume_error(queue, &error);
-        let consume = BasicConsumeOptions { exclusive: options.exclusive, ..BasicConsumeOptions::default() };
+        let ConsumeOptions { prefetch, exclusive, no_ack } = options;
+        let consume = BasicConsumeOptions { exclusive, no_ack, ..BasicConsumeOptions::default() };
         let begun = async {
             let channel = channel::open(connection, ending).await?;
-            channel.basic_qos(options.prefetch, BasicQosOptions::default()).await?;
+            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let consumer = channel.basic_consume(queue.into(), "".into(), consume, FieldTable::default()).await?;
             Ok((channel, consumer))
         };
         let (channel, consumer) = ending.or_answer(begun).await.map_err(refused)?;
         let (unsettled, one_at_a_time) = Default::default();
-        Ok(Self { consumer, acks: AmqpAcks { channel, ending: ending.clone(), unsettled, one_at_a_time } })
+        Ok(Self { consumer, no_ack, acks: AmqpAcks { channel, ending: ending.clone(), unsettled, one_at_a_time } })
     }
 }
 
@@ -65,7 +67,9 @@ impl Consumer for AmqpConsumer {
         };
         match next {
             Ok(delivery) => {
-                self.acks.unsettled().insert(delivery.delivery_tag);
+                if !self.no_ack {
+                    self.acks.unsettled().insert(delivery.delivery_tag);
+                }
                 Some(convert::from_delivery(delivery))
             }
             Err(error) => {

@@ -312,7 +312,9 @@ impl State {
             turn += 1;
             let Some(stored) = waiting.ready.pop_front() else { return };
             consuming.last_tag += 1;
-            consuming.unsettled.insert(consuming.last_tag, stored.clone());
+            if !consuming.options.no_ack {
+                consuming.unsettled.insert(consuming.last_tag, stored.clone());
+            }
             // A receiver that is gone has ended its consumer, or is about to.
             let _ = consuming.out.send(stored.into_delivery(consuming.last_tag));
         }

@@ -36,12 +36,13 @@ impl Couch {
         let mut found = match self.projected(selector.as_ref(), fields.clone()).await {
             // A database that does not know an operator is asked for all records.
             Err(StoreError::Refused { status: 400, .. }) if selector.take().is_some() => {
-                self.projected(None, fields).await?
+                self.projected(None, fields.clone()).await?
             }
             found => found?,
         };
         let is_complete = |record: &Value| paths.iter().all(|path| path.get(record).is_some());
-        if !found.values().all(is_complete)
+        if fields.is_some()
+            && !found.values().all(is_complete)
             && let Some(through) = through_arrays(paths.iter().copied())
         {
             // What lies behind an array is lost in a projection: of these records the whole members are read.
