@@ -7,6 +7,7 @@ use anyhow::ensure;
 use clap::{Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
+use vogeler_messaging::topology::NODE_QUEUE_EXPIRES;
 use vogeler_process::config::ConfigError;
 use vogeler_process::{Flag, Known, ProcessFlags, Settings, duration};
 use vogeler_protocol::Alias;
@@ -43,7 +44,7 @@ pub struct Cli {
 
     /// Whom to ask: all, names, group:NAME, patterns, @FILE, -, and !WORD to leave out
     ///
-    /// Separated by commas: 'web*,group:db,!web07'. A file, and `-` for standard input, has one a line, of which the first
+    /// Separated by commas: 'web*,group:db,!web07.example.com'. A file, and `-` for standard input, has one a line, of which the first
     /// word counts, so that tables will do. What is put together of several words, or leaves some out, is decided by the
     /// records; a single word goes out as it is, and each node decides for itself.
     #[arg(short = 'n', long = "nodes", value_name = "TARGET", required_unless_present = "condition")]
@@ -231,6 +232,11 @@ impl Cli {
         for (flag, time) in [("timeout", runner.timeout), ("ttl", runner.ttl)] {
             ensure!(!time.is_zero(), "runner.{flag} is 0: there has to be some time for an answer");
         }
+        ensure!(
+            runner.ttl <= NODE_QUEUE_EXPIRES,
+            "runner.ttl is more than {}, and a queue is gone after so long without its client",
+            duration::format(NODE_QUEUE_EXPIRES)
+        );
         let wanted = if self.target.is_empty() { Wanted::all() } else { Wanted::read(&self.target)? };
         let mut commands: Vec<Alias> = Vec::new();
         for command in &self.command {

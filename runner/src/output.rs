@@ -88,7 +88,7 @@ impl Serialize for Answer {
 pub fn render(answer: &Answer, format: Format, screen: &Screen) -> io::Result<String> {
     let text = match (format, answer) {
         (Format::Table, Answer::Rows(rows)) => return Ok(table::table(rows, screen)),
-        // No quotes around a text: `$(vogeler-runner show web01 facts.os.release)` is to be what it says.
+        // No quotes around a text: `$(vogeler-runner show web01 facts.os.version)` is to be what it says.
         (Format::Table, Answer::Document(Value::String(text))) => ended(text.clone()),
         (Format::Table | Format::Yaml, _) => ended(yaml::yaml(answer)?),
         // Its strings may be spelt with escapes anywhere, and are the same strings.

@@ -1,25 +1,16 @@
 //! What a run is told of its result once that was merged.
 
-use vogeler_protocol::message::{Failure, Notice, Payload};
+use vogeler_protocol::message::{Notice, Payload};
 use vogeler_protocol::record::Change;
 
 use crate::intake::{Content, Incoming};
-
-/// A failure in its own words: what happened, and the last thing that the plugin said about it.
-fn words(failure: &Failure) -> String {
-    const SHOWN: usize = 160;
-    match failure.stderr.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!("{}: {}", failure.message, line.trim().chars().take(SHOWN).collect::<String>()),
-        None => failure.message.clone(),
-    }
-}
 
 /// What a run is told of its result.
 pub(crate) fn notice(incoming: &Incoming, change: Change) -> (Notice, Option<String>) {
     let Content::Result(arrival) = &incoming.content else { return (Notice::Stored, None) };
     let result = &arrival.result;
     match (&result.payload, change) {
-        (Payload::Failure(failure), _) => (Notice::Failed, Some(words(failure))),
+        (Payload::Failure(failure), _) => (Notice::Failed, Some(failure.words())),
         (_, Change::Stored | Change::Held) => {
             let bytes = match &result.payload {
                 Payload::Data(data) => data.get().len(),

@@ -66,7 +66,7 @@ pub enum QueueKind {
 }
 
 /// A node's queue goes after a month without its client.
-const NODE_QUEUE_EXPIRES: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const NODE_QUEUE_EXPIRES: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Commands that a node which is off line can have waiting.
 const NODE_QUEUE_LENGTH: u32 = 1000;

@@ -12,7 +12,7 @@ mod result;
 pub use command::{Command, LONGEST_SPLAY};
 pub use event::{Event, Notice, UNKNOWN_ALIAS};
 pub use hello::{AliasInfo, Hello};
-pub use result::{BadResult, CommandResult, Failure, FailureKind, Payload, TextHeaders};
+pub use result::{BadResult, CommandResult, Failure, FailureKind, Payload, TextHeaders, failure_words};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -13,6 +13,7 @@ use vogeler_store::Store;
 use vogeler_store::condition::Path;
 
 use super::place::{below, dead_end};
+use super::show::has_rounded;
 use super::{Reply, Shape, node_name, records};
 use crate::complete;
 use crate::output::{Column, Rows, cell};
@@ -82,7 +83,9 @@ pub(super) async fn answer<St: Store>(store: &St, asked: &Diff) -> anyhow::Resul
         compare("", Some(&a), Some(&b), &mut found);
     }
     let status = if found.is_empty() { 0 } else { DIFFERENT };
-    Ok(Reply { status, ..Reply::from(rows(asked, found)) })
+    let rounded = [&a, &b].into_iter().any(has_rounded);
+    let notices = rounded.then(|| "numbers of more than 64 bits are compared rounded".to_owned()).into_iter().collect();
+    Ok(Reply { status, notices, ..Reply::from(rows(asked, found)) })
 }
 
 fn rows(asked: &Diff, found: Vec<Difference<'_>>) -> Rows {

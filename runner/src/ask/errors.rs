@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vogeler_process::duration;
+use vogeler_protocol::message::failure_words;
 use vogeler_protocol::{NodeName, Timestamp};
 use vogeler_store::Store;
 use vogeler_store::condition::Condition;
@@ -96,6 +97,11 @@ impl<'a> Failure<'a> {
     fn text(&self, member: &str) -> &'a str {
         self.entry.get(member).and_then(Value::as_str).unwrap_or_default()
     }
+
+    /// As a run tells it.
+    fn words(&self) -> String {
+        failure_words(self.text("message"), self.text("stderr"))
+    }
 }
 
 fn one_by_one(failures: &[Failure<'_>], times: Times) -> Rows {
@@ -116,16 +122,16 @@ fn one_by_one(failures: &[Failure<'_>], times: Times) -> Rows {
             cell(failure.text("kind")),
             failure.entry.get("exit").and_then(cell),
             times.cell(failure.at),
-            cell(failure.text("message")),
+            cell(&failure.words()),
         ]);
     }
     rows
 }
 
 fn counted(failures: &[Failure<'_>], times: Times) -> Rows {
-    let mut alike: BTreeMap<[&str; 3], Vec<&Failure<'_>>> = BTreeMap::new();
+    let mut alike: BTreeMap<(&str, &str, String), Vec<&Failure<'_>>> = BTreeMap::new();
     for failure in failures {
-        alike.entry([failure.key, failure.text("kind"), failure.text("message")]).or_default().push(failure);
+        alike.entry((failure.key, failure.text("kind"), failure.words())).or_default().push(failure);
     }
     let mut alike: Vec<_> = alike.into_iter().collect();
     alike.sort_by_key(|(_, failures)| Reverse(failures.len()));
@@ -136,9 +142,9 @@ fn counted(failures: &[Failure<'_>], times: Times) -> Rows {
         Column::new("newest", "Newest"),
         Column::new("message", "Message"),
     ]);
-    for ([key, kind, message], failures) in alike {
+    for ((key, kind, message), failures) in alike {
         let newest = failures.iter().filter_map(|failure| failure.at).max();
-        rows.push([cell(key), cell(kind), cell(&failures.len()), times.cell(newest), cell(message)]);
+        rows.push([cell(key), cell(kind), cell(&failures.len()), times.cell(newest), cell(&message)]);
     }
     rows
 }

@@ -19,7 +19,7 @@ pub struct Find {
     #[arg(value_name = "EXPR")]
     pub condition: Condition,
 
-    /// What to show of each, as facts.os.release,packages.openssl
+    /// What to show of each, as facts.os.version,packages.openssl
     ///
     /// Paths with commas between them; without it, what the expression looks at. A path that leads through a list shows
     /// what every element has there.

@@ -44,7 +44,7 @@ pub struct Nodes {
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub stale: Option<Duration>,
 
-    /// Only those whose record meets EXPR, as 'facts.cpus >= 8'
+    /// Only those whose record meets EXPR, as 'facts.cpu.count >= 8'
     ///
     /// The same expressions as in `find`; docs/EXPRESSIONS.md explains them.
     #[arg(long = "where", value_name = "EXPR")]

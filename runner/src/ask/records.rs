@@ -155,6 +155,9 @@ fn named(wanted: &Wanted, records: &[Seen]) -> BTreeSet<NodeName> {
     wanted.named(|group, node| find(records, node).is_some_and(|seen| seen.groups().contains(group)))
 }
 
+/// For so many unknown names others are looked for that come near: each is compared with every node.
+const SUGGESTED: usize = 10;
+
 /// What of a target is not among the records, in sentences.
 fn strangers(wanted: &Wanted, records: &[Seen]) -> Vec<String> {
     if wanted.as_target() == Some(Target::All) {
@@ -163,7 +166,13 @@ fn strangers(wanted: &Wanted, records: &[Seen]) -> Vec<String> {
     let named = named(wanted, records);
     let strangers = named.iter().filter(|node| find(records, node).is_none());
     let names = || records.iter().map(|seen| seen.node.as_str());
-    let mut sentences: Vec<String> = strangers.map(|node| near::no_record(node, names())).collect();
+    let mut sentences: Vec<String> = strangers
+        .enumerate()
+        .map(|(place, node)| match place {
+            ..SUGGESTED => near::no_record(node, names()),
+            _ => format!("there is no record of {node}"),
+        })
+        .collect();
     for word in wanted.excluded() {
         match word {
             Word::Node(node) if find(records, node).is_none() => {

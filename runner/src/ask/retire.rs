@@ -133,8 +133,13 @@ pub(super) async fn answer<B: Broker, St: Store>(
         // Opened only now: no connection is kept up while an operator thinks.
         let session = parts.broker.connect().await?;
         for node in agreed {
-            let outcome = match retire(&session, &parts.store, node, operator.name, now).await {
-                Ok(commands) => Outcome::Retired(commands),
+            let outcome = match retire(&session, &parts.store, node, operator.name, now, asked.force).await {
+                Ok(Some(commands)) => Outcome::Retired(commands),
+                Ok(None) => {
+                    notices
+                        .push(format!("{node} has come back on line meanwhile: stop its client first, or say --force"));
+                    Outcome::OnLine
+                }
                 Err(reason) => {
                     notices.push(format!("{reason:#}"));
                     Outcome::Failed
@@ -176,17 +181,26 @@ fn confirmed(operator: Operator<'_>, node: &NodeName, status: Option<QueueStatus
         .with_context(|| format!("nobody is there to be asked about {node}; nothing was done: say --yes"))
 }
 
-/// The mark comes first: a queue that is left over is seen, a record without a mark would be taken for one in service.
+/// How many commands went with its queue, where it had one; none at all where its client is on line by now. The mark
+/// comes first: a queue that is left over is seen, a record without a mark would be taken for one in service.
 async fn retire<S: Session, St: Store>(
     session: &S,
     store: &St,
     node: &NodeName,
     by: &str,
     now: Timestamp,
-) -> anyhow::Result<Option<u32>> {
+    force: bool,
+) -> anyhow::Result<Option<Option<u32>>> {
+    let queue = node_queue(node).name;
+    // The operator may have taken a while to answer.
+    if !force && is_on_line(session.queue_status(&queue).await?) {
+        return Ok(None);
+    }
     mark(store, node, by, now).await.with_context(|| format!("{node} is not retired"))?;
-    let deleted = session.delete_queue(&node_queue(node).name).await;
-    deleted.with_context(|| format!("the record of {node} is marked, but its queue is still there; say it again"))
+    let deleted = session.delete_queue(&queue).await;
+    let deleted =
+        deleted.with_context(|| format!("the record of {node} is marked, but its queue is still there; say it again"));
+    deleted.map(Some)
 }
 
 async fn mark<St: Store>(store: &St, node: &NodeName, by: &str, now: Timestamp) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@ pub struct View {
     #[arg(value_name = "DDOC/VIEW")]
     pub name: ViewName,
 
-    /// Only the rows with this key, as openssl or '["openssl","3.0.15-1"]'
+    /// Only the rows with this key, as rpms or '["openssl","3.0.15-1"]'
     ///
     /// Keys are JSON; a word that is none is taken for a text, so that it needs no quotes. A text that looks like a
     /// number does: '"12"'.

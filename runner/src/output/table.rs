@@ -17,6 +17,9 @@ const GAP: &str = "  ";
 /// How narrow the other columns become before the first one is cut, which names the row.
 const NARROW: usize = 8;
 
+/// How narrow they become before it is cut on a screen that is narrow itself.
+const NARROWEST: usize = 3;
+
 /// How narrow the first column becomes before the others are cut to next to nothing.
 const NARROW_NAME: usize = 16;
 
@@ -73,6 +76,7 @@ fn fit(widths: &mut [usize], screen: usize) {
     if let Some((first, others)) = widths.split_first_mut() {
         let first = slice::from_mut(first);
         over = shave(others, NARROW, over);
+        over = shave(others, NARROWEST, over);
         over = shave(first, NARROW_NAME, over);
         over = shave(others, 1, over);
         shave(first, 1, over);
@@ -207,14 +211,14 @@ mod tests {
     fn the_first_column_is_cut_last() {
         let text = lines(&nodes(), &terminal(53));
         assert_eq!(text[2], "db                 false    -        1.0.1-a…     112");
-        let text = lines(&nodes(), &terminal(52));
-        assert_eq!(text[1], "web01.example.c…  true     db, web  1.0            0");
+        let text = lines(&nodes(), &terminal(45));
+        assert_eq!(text[1], "web01.example.com  true   db, …  1.0        0", "{text:#?}");
         for width in 13..100 {
             let text = lines(&nodes(), &terminal(width));
             assert!(text.iter().all(|line| text::width(line) <= width), "{width}: {text:#?}");
         }
-        let text = lines(&nodes(), &terminal(40));
-        assert_eq!(text[1].split("  ").next(), Some("web01.example.c…"));
+        let text = lines(&nodes(), &terminal(30));
+        assert_eq!(text[1].split("  ").next(), Some("web01.example.c…"), "{text:#?}");
     }
 
     #[test]

@@ -69,6 +69,22 @@ pub struct Failure {
     pub stderr: String,
 }
 
+impl Failure {
+    /// What happened, and the last thing that the plugin said about it.
+    pub fn words(&self) -> String {
+        failure_words(&self.message, &self.stderr)
+    }
+}
+
+/// The words of a failure, by its message and what the plugin wrote to standard error.
+pub fn failure_words(message: &str, stderr: &str) -> String {
+    const SHOWN: usize = 160;
+    match stderr.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!("{message}: {}", line.trim().chars().take(SHOWN).collect::<String>()),
+        None => message.to_owned(),
+    }
+}
+
 /// The kinds of failure that a record may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

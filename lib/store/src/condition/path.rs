@@ -62,9 +62,10 @@ impl Path {
     }
 }
 
-/// Whether Mango has a name for a segment: it takes every backslash away.
+/// Whether Mango has a name for a segment: it takes every backslash away, and a number with a sign is a position to it.
 pub(super) fn has_field(segment: &str) -> bool {
-    !segment.contains('\\')
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    !segment.contains('\\') && !segment.strip_prefix(['+', '-']).is_some_and(is_number)
 }
 
 /// The name of a field in Mango. A dot inside a segment, and a dollar that begins one, have a backslash before them.

@@ -1,0 +1,117 @@
+//! The end of a run: what came of it, and what an operator can look at next.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vogeler_messaging::topology::node_queue;
+use vogeler_messaging::{Broker, Lost, Session};
+use vogeler_protocol::NodeName;
+use vogeler_store::Store;
+
+use super::{INTERRUPTED, Prepared, Running};
+use crate::ask::near;
+use crate::expected::Expected;
+use crate::report::About;
+use crate::tallies::Tallies;
+use crate::tally;
+
+/// Of so many unknown names at most, others that come near are looked for.
+const SUGGESTED: usize = 5;
+
+/// How long that may take.
+const SUGGESTING: Duration = Duration::from_secs(2);
+
+impl<B: Broker, St: Store> Running<'_, B, St> {
+    /// Tells the end; the exit status.
+    pub(super) async fn end(
+        &self,
+        session: Option<&B::Session>,
+        prepared: &Prepared<B::Session>,
+        tallies: &mut Tallies,
+        routed: usize,
+    ) -> anyhow::Result<u8> {
+        let Self { request, progress, about, .. } = self;
+        let has_expired = self.parts.clock.now() > about.expires_at;
+        let about = &About { has_expired, ..about.clone() };
+        let is_over = tallies.are_over();
+        if let Some(session) = session.filter(|_| !is_over) {
+            self.ask_who_left(session, tallies).await;
+        }
+        let nobody_known = prepared.selection.known.as_ref().is_some_and(Vec::is_empty);
+        let nobody_meant = nobody_known && prepared.expected.unknown.is_empty() && tallies.nobody_there();
+        let no_such = nobody_meant || !prepared.selection.strangers.is_empty();
+        let status = if no_such { tally::NO_SUCH } else { tallies.exit_status(request.strict) };
+        progress.end(about, tallies, status)?;
+        if let Some(session) = session.filter(|_| !is_over) {
+            self.explain_silence(session).await;
+            progress
+                .notice(&format!("what comes later is in the records; to look: vogeler-runner status {}", about.run));
+        }
+        self.suggest_names(&prepared.expected).await;
+        if nobody_meant {
+            progress.notice(&format!("no node is meant by {}: no record and nobody on line", about.target));
+        } else if routed > 0 && tallies.nobody_there() && !prepared.expected.off_line.is_empty() {
+            progress.notice(&format!(
+                "nobody that {} means is on line; the command waits for them until {}",
+                about.target, about.expires_at
+            ));
+        }
+        Ok(status)
+    }
+
+    /// The operator has had enough; the exit status.
+    pub(super) fn interrupted(&self, tallies: Option<&Tallies>) -> io::Result<u8> {
+        if !self.sent.get() {
+            self.progress.given_up();
+            return Ok(INTERRUPTED);
+        }
+        if let Some(tallies) = tallies {
+            self.progress.end(&self.about, tallies, INTERRUPTED)?;
+        }
+        self.progress.interrupted(&self.about, self.request.batch.is_some());
+        Ok(INTERRUPTED)
+    }
+
+    /// Of the nodes that owe an answer, those whose client is not connected any more.
+    async fn ask_who_left(&self, session: &B::Session, tallies: &mut Tallies) {
+        let nodes: Vec<NodeName> = tallies.outstanding().into_iter().collect();
+        let queues: Vec<String> = nodes.iter().map(|node| node_queue(node).name).collect();
+        let Ok(statuses) = session.queue_statuses(&queues).await else { return };
+        for (node, status) in nodes.iter().zip(statuses) {
+            if status.is_none_or(|status| status.consumers == 0) {
+                tallies.leave(node);
+            }
+        }
+    }
+
+    /// For a name that nobody knows, one that comes near.
+    async fn suggest_names(&self, expected: &Expected) {
+        if expected.unknown.is_empty() || expected.unknown.len() > SUGGESTED {
+            return;
+        }
+        let Ok(Ok(known)) = timeout(SUGGESTING, self.parts.store.nodes()).await else { return };
+        for node in &expected.unknown {
+            let names = known.iter().map(|known| known.node.as_str());
+            self.progress.notice(&near::no_record(node, names));
+        }
+    }
+
+    /// What an operator can look at when nodes accept and nothing is stored.
+    async fn explain_silence(&self, session: &B::Session) {
+        let queue = self.parts.topology.results_queue().name;
+        let sentence = match session.queue_status(&queue).await {
+            Ok(Some(status)) if status.consumers == 0 => format!(
+                "no vogeler-server is connected: {} results wait in {queue} and are stored once it is",
+                status.messages
+            ),
+            Ok(Some(status)) if status.messages > 0 => {
+                format!("{} results wait in {queue}; look at what vogeler-server says", status.messages)
+            }
+            Ok(Some(_)) => "a server is connected and nothing waits for it: the nodes have not answered yet".to_owned(),
+            Ok(None) => format!("there is no queue {queue}; run vogeler-server setup"),
+            Err(Lost::Connection(_) | Lost::Denied(_) | Lost::NotFound(_)) => return,
+        };
+        self.progress.notice(&sentence);
+    }
+}
