@@ -6,7 +6,6 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use vogeler_messaging::{Broker, Session as _};
 use vogeler_process::signals::StopSignals;
-use vogeler_protocol::Target;
 use vogeler_store::Store;
 
 use crate::ask::{self, Ask, Operator};
@@ -50,7 +49,7 @@ pub async fn rehearse<B: Broker, St: Store>(
         .await
         .context("cannot ask which nodes are on line")?;
     session.close().await;
-    if selection.known.is_none() && !matches!(selection.target, Target::Nodes(_)) {
+    if selection.known.is_none() && !selection.is_named() {
         bail!("who would be asked is for the records to say");
     }
     let states = [

@@ -34,6 +34,7 @@ pub use self::errors::Errors;
 pub use self::find::{Columns, Find};
 pub use self::nodes::{By, Nodes};
 pub use self::records::retired_at;
+pub(crate) use self::records::unknown;
 pub use self::retire::{Retire, on_terminal};
 pub use self::show::Show;
 pub use self::view::{View, ViewName};

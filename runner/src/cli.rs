@@ -72,7 +72,7 @@ pub struct Cli {
     /// How long to wait between two batches, such as 5s
     ///
     /// From the end of one to the beginning of the next.
-    #[arg(long, value_name = "TIME", requires = "batch", value_parser = duration)]
+    #[arg(long, value_name = "TIME", requires = "batch", value_parser = duration::parse)]
     pub pause: Option<Duration>,
 
     /// Print who would be asked, and ask nobody
@@ -128,12 +128,8 @@ pub struct Cli {
     pub flags: Flags,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    duration::parse(text).map_err(|error| error.to_string())
-}
-
 fn splay(text: &str) -> Result<Duration, String> {
-    let splay = duration(text)?;
+    let splay = duration::parse(text).map_err(|error| error.to_string())?;
     if splay > LONGEST_SPLAY {
         return Err(format!("the longest splay is {}", duration::format(LONGEST_SPLAY)));
     }

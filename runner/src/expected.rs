@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vogeler_messaging::topology::node_queue;
-use vogeler_messaging::{Lost, Session};
+use vogeler_messaging::{Lost, QueueStatus, Session};
 use vogeler_protocol::{NodeName, Target, Timestamp};
 use vogeler_store::{KnownNode, Store, StoreError};
 
@@ -82,6 +82,15 @@ async fn of_records<St: Store>(store: &St, nodes: &[NodeName]) -> Result<Vec<Kno
     Ok(nodes.iter().zip(documents).filter_map(known).collect())
 }
 
+/// What the broker knows of the queues of these nodes, in their order; none where there is no queue.
+pub(crate) async fn queues<'a, S: Session>(
+    session: &S,
+    nodes: impl IntoIterator<Item = &'a NodeName>,
+) -> Result<Vec<Option<QueueStatus>>, Lost> {
+    let names: Vec<String> = nodes.into_iter().map(|node| node_queue(node).name).collect();
+    session.queue_statuses(&names).await
+}
+
 /// Asks the broker which of them are connected. With a target that names nodes, those that have a
 /// queue are known even where the database has no record of them yet.
 ///
@@ -105,11 +114,10 @@ pub async fn presence<S: Session>(
     };
     let asked = candidates.union(&named).filter(|node| !expected.off_line.contains(*node));
     let asked: Vec<NodeName> = asked.cloned().collect();
-    let queues: Vec<String> = asked.iter().map(|node| node_queue(node).name).collect();
-    let statuses = session.queue_statuses(&queues).await?;
+    let statuses = queues(session, &asked).await?;
     for (node, status) in asked.into_iter().zip(statuses) {
         match status {
-            Some(status) if status.consumers > 0 => expected.on_line.insert(node),
+            Some(status) if status.is_consumed() => expected.on_line.insert(node),
             Some(_) => expected.off_line.insert(node),
             None if candidates.contains(&node) => expected.gone.insert(node),
             None => expected.unknown.insert(node),

@@ -3,6 +3,7 @@
 //! `$XDG_STATE_HOME/vogeler/runs/<run>.json`, a JSON object a line: what was asked and of whom, then each event as it
 //! came, then the end. A file that cannot be written stops no run.
 
+use std::cell::RefCell;
 use std::env;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
@@ -15,6 +16,7 @@ use vogeler_protocol::message::Event;
 use vogeler_protocol::{Alias, NodeName, RunId, Timestamp};
 
 use crate::expected::Expected;
+use crate::progress::Progress;
 
 /// So many runs are kept, the newest ones.
 const KEPT: usize = 500;
@@ -112,6 +114,13 @@ impl History {
             self.0 = None;
         }
         written
+    }
+}
+
+/// Adds a line; a file that takes no more is told of once.
+pub(crate) fn note(history: &RefCell<History>, entry: &Entry, progress: &Progress) {
+    if let Err(error) = history.borrow_mut().note(entry) {
+        progress.notice(&format!("the run is noted no further: {error}"));
     }
 }
 

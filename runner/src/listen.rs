@@ -14,7 +14,7 @@ use vogeler_protocol::message::{self, Event};
 use vogeler_protocol::{Alias, NodeName, Record, RunId, Timestamp};
 use vogeler_store::Store;
 
-use crate::history::{Entry, History};
+use crate::history::{self, Entry, History};
 use crate::progress::Progress;
 use crate::run::Parts;
 use crate::tallies::Tallies;
@@ -32,6 +32,17 @@ pub(crate) struct Listener<'a, B: Broker, St> {
     progress: &'a Progress,
     history: &'a RefCell<History>,
     listening: Option<(B::Session, ConsumerOf<B>)>,
+}
+
+/// For whom and how long events are taken.
+struct Wait<'w> {
+    /// Everybody, unless said.
+    asked: Option<&'w [NodeName]>,
+    deadline: Instant,
+    /// How long nobody new may accept, where whoever accepts is waited for.
+    quiet: Option<Duration>,
+    /// When somebody new last did.
+    last_new: Instant,
 }
 
 /// Why a wait ended.
@@ -95,10 +106,10 @@ impl<'a, B: Broker, St: Store> Listener<'a, B, St> {
         patience: Duration,
         quiet: Option<Duration>,
     ) {
-        let deadline = Instant::now() + patience;
-        let mut last_new = Instant::now();
+        let now = Instant::now();
+        let mut wait = Wait { asked, deadline: now + patience, quiet, last_new: now };
         while let Some((session, mut consumer)) = self.listening.take() {
-            let end = self.take(&session, &mut consumer, asked, tallies, deadline, quiet, &mut last_new).await;
+            let end = self.take(&session, &mut consumer, &mut wait, tallies).await;
             self.listening = Some((session, consumer));
             match end {
                 End::Over => return,
@@ -115,30 +126,26 @@ impl<'a, B: Broker, St: Store> Listener<'a, B, St> {
                     self.progress.notice(
                         "the connection to the broker was lost; what was told meanwhile is read from the records",
                     );
-                    self.listen_again(deadline).await;
+                    self.listen_again(wait.deadline).await;
                     self.read_records(tallies).await;
                 }
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one loop, cut out of the other")]
     async fn take(
         &self,
         session: &B::Session,
         consumer: &mut ConsumerOf<B>,
-        asked: Option<&[NodeName]>,
+        wait: &mut Wait<'_>,
         tallies: &mut Tallies,
-        deadline: Instant,
-        quiet: Option<Duration>,
-        last_new: &mut Instant,
     ) -> End {
         loop {
-            let over = tallies.are_over_for(asked);
-            if over && quiet.is_none() {
+            let over = tallies.are_over_for(wait.asked);
+            if over && wait.quiet.is_none() {
                 return End::Over;
             }
-            let still = *last_new + quiet.unwrap_or_default();
+            let still = wait.last_new + wait.quiet.unwrap_or_default();
             tokio::select! {
                 biased;
                 next = consumer.next() => {
@@ -148,12 +155,12 @@ impl<'a, B: Broker, St: Store> Listener<'a, B, St> {
                         self.hear(event, tallies);
                     }
                     if tallies.progress().0 > before {
-                        *last_new = Instant::now();
+                        wait.last_new = Instant::now();
                     }
                 }
                 _ = session.closed() => return End::Lost,
-                () = sleep_until(still), if quiet.is_some() && over => return End::Over,
-                () = sleep_until(deadline) => return End::TimeUp,
+                () = sleep_until(still), if wait.quiet.is_some() && over => return End::Over,
+                () = sleep_until(wait.deadline) => return End::TimeUp,
             }
         }
     }
@@ -166,9 +173,7 @@ impl<'a, B: Broker, St: Store> Listener<'a, B, St> {
         if tallies.hear(&event, self.parts.clock.now()) {
             self.progress.event(&event, tallies);
         }
-        if let Err(error) = self.history.borrow_mut().note(&Entry::Event(event)) {
-            self.progress.notice(&format!("the run is noted no further: {error}"));
-        }
+        history::note(self.history, &Entry::Event(event), self.progress);
     }
 
     async fn listen_again(&mut self, deadline: Instant) {

@@ -11,7 +11,7 @@ use vogeler_process::{exit, logging};
 use vogeler_protocol::{Clock, Random};
 use vogeler_runner::cli::{Action, Cli, Loaded};
 use vogeler_runner::run::Parts;
-use vogeler_runner::{act, history, output};
+use vogeler_runner::{act, history, output, tally};
 
 fn main() -> ExitCode {
     CompleteEnv::with_factory(Cli::command).complete();
@@ -30,28 +30,26 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     for notice in loaded.settings.notices() {
         warn!("{notice}");
     }
-    if let Some(Action::Config) = cli.action {
-        output::print(&loaded.settings.describe())?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(Box::pin(act(cli, loaded))).map(ExitCode::from)
 }
 
 async fn act(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
-    let Loaded { broker, store, runner, .. } = loaded;
-    let parts = Parts {
-        topology: broker.topology(),
-        broker: broker.amqp("vogeler-runner", Frames::Large)?,
-        store: store.couch()?,
-        clock: Clock::system(),
-        random: Random::from_system(),
+    let Loaded { settings, broker, store, runner } = loaded;
+    let parts = || -> anyhow::Result<_> {
+        Ok(Parts {
+            topology: broker.topology(),
+            broker: broker.amqp("vogeler-runner", Frames::Large)?,
+            store: store.couch()?,
+            clock: Clock::system(),
+            random: Random::from_system(),
+        })
     };
     let folder = history::folder();
     match &cli.action {
         None => {
-            let request = cli.request(&runner, issuer())?;
+            let (parts, request) = (parts()?, cli.request(&runner, issuer())?);
             let output = cli.output.unwrap_or_default();
             if cli.dry_run {
                 return act::rehearse(&parts, &request, output).await;
@@ -62,10 +60,13 @@ async fn act(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
             act::list_runs(folder.as_deref(), output.unwrap_or_default())
         }
         Some(Action::Status { run, output, .. }) => {
-            act::look_at_run(&parts, folder.as_deref(), run.as_deref(), output.unwrap_or_default()).await
+            act::look_at_run(&parts()?, folder.as_deref(), run.as_deref(), output.unwrap_or_default()).await
         }
-        Some(Action::Ask(asked)) => act::answer(&parts, asked, &issuer()).await,
-        Some(Action::Config) => Ok(0),
+        Some(Action::Ask(asked)) => act::answer(&parts()?, asked, &issuer()).await,
+        Some(Action::Config) => {
+            output::print(&settings.describe())?;
+            Ok(tally::GOOD)
+        }
     }
 }
 

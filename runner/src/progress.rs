@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use vogeler_protocol::message::{Event, Notice};
 
 use crate::output;
-use crate::report::{self, About};
+use crate::report::{self, About, NO_SUCH_NODE};
 use crate::tallies::Tallies;
 use crate::tally::State;
 
@@ -111,7 +111,7 @@ impl Progress {
         };
         if let Some((_, tally)) = tallies.iter().next() {
             for (node, _) in tally.lines().filter(|(_, line)| line.state == State::Unknown) {
-                self.notice(&format!("{node}: no such node: no record and no queue of that name"));
+                self.notice(&format!("{node}: {NO_SUCH_NODE}"));
             }
         }
         output::print(&text)

@@ -16,6 +16,9 @@ use crate::tally::{Line, State, Tally, lacks_alias};
 /// Names that are listed for one reason before they are only counted.
 const LISTED: usize = 10;
 
+/// What there is to say of a name that nobody knows.
+pub(crate) const NO_SUCH_NODE: &str = "no such node: no record and no queue of that name";
+
 /// What a run is about.
 #[derive(Debug, Clone)]
 pub struct About {
@@ -78,7 +81,7 @@ fn reasons<'a>(about: &About, tally: &'a Tally) -> BTreeMap<(u8, String), Vec<&'
 
 fn reason(about: &About, line: &Line) -> (u8, String) {
     let (rank, words) = match &line.state {
-        State::Unknown => (0, "no such node: no record and no queue of that name".to_owned()),
+        State::Unknown => (0, NO_SUCH_NODE.to_owned()),
         State::Ended { event, detail } => {
             let rank = match event {
                 Notice::Rejected => 1,

@@ -23,7 +23,7 @@ use vogeler_protocol::{Alias, Clock, NodeName, Random, RunId, Target, Timestamp}
 use vogeler_store::Store;
 
 use crate::expected::{self, Expected};
-use crate::history::{Asked, Entry, History};
+use crate::history::{self, Asked, Entry, History};
 use crate::listen::Listener;
 use crate::progress::Progress;
 use crate::publish::Publisher;
@@ -34,6 +34,8 @@ use crate::tally::{self, Tally};
 
 /// Ended by Ctrl-C, as a shell reports it.
 pub const INTERRUPTED: u8 = 130;
+
+const NOBODY_GETS_IT: &str = "no queue takes the command: nobody gets it, now or later";
 
 /// What an operator asked for.
 #[derive(Debug, Clone)]
@@ -131,12 +133,6 @@ struct Prepared<S> {
     open: bool,
 }
 
-impl<S> Prepared<S> {
-    fn is_named(&self) -> bool {
-        matches!(self.selection.target, Target::Nodes(_))
-    }
-}
-
 impl<B: Broker, St: Store> Running<'_, B, St> {
     async fn run(&self, mut interrupted: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<u8> {
         let Self { parts, request, progress, about, .. } = self;
@@ -184,12 +180,10 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         let (session, selection) = (session?, selection?);
         selection.notices.iter().for_each(|notice| progress.notice(notice));
         self.check_exchanges(&session).await?;
-        let Selection { target, known, .. } = &selection;
-        let expected = expected::presence(&session, target, known, self.begun).await;
+        let expected = expected::presence(&session, &selection.target, &selection.known, self.begun).await;
         let expected = expected.context("cannot ask which nodes are on line")?;
         // Where nobody that is known is on line, one may be that has no record yet.
-        let named = matches!(target, Target::Nodes(_));
-        let open = known.is_none() || !named && expected.on_line.is_empty();
+        let open = selection.known.is_none() || !selection.is_named() && expected.on_line.is_empty();
         Ok(Prepared { session, selection, expected, open })
     }
 
@@ -209,7 +203,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
             tallies.wait_for_batches();
         }
         let patience = request.timeout + request.splay;
-        let quiet = (prepared.open && !prepared.is_named()).then_some(request.quiet);
+        let quiet = (prepared.open && !prepared.selection.is_named()).then_some(request.quiet);
         let mut routed = 0;
         for (number, (target, asked)) in batches.into_iter().enumerate() {
             if number > 0 {
@@ -230,8 +224,8 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
                 listener.wait(asked, tallies, patience, quiet).await;
             }
         }
-        if routed == 0 && !prepared.is_named() {
-            progress.notice("no queue takes the command: nobody gets it, now or later");
+        if routed == 0 && !prepared.selection.is_named() {
+            progress.notice(NOBODY_GETS_IT);
         }
         Ok(routed)
     }
@@ -241,7 +235,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         let Prepared { selection, expected, .. } = prepared;
         let on_line: Vec<NodeName> = expected.on_line.iter().cloned().collect();
         let Some(size) = self.request.batch else { return Ok(vec![(selection.target.clone(), on_line)]) };
-        let can_be_told = prepared.is_named() || selection.known.is_some();
+        let can_be_told = selection.is_named() || selection.known.is_some();
         ensure!(can_be_told, "batches are made of nodes that the database knows");
         let mut batches: Vec<(Vec<NodeName>, Vec<NodeName>)> =
             on_line.chunks(size.get()).map(|chunk| (chunk.to_vec(), chunk.to_vec())).collect();
@@ -258,7 +252,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
     async fn mind_the_server(&self, session: &B::Session) {
         let queue = self.parts.topology.results_queue().name;
         if let Ok(Some(status)) = session.queue_status(&queue).await
-            && status.consumers == 0
+            && !status.is_consumed()
         {
             self.progress.notice("no vogeler-server is connected; results wait until one is");
         }
@@ -280,15 +274,14 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
     async fn detach(&self, prepared: &Prepared<B::Session>, tallies: &Tallies) -> anyhow::Result<u8> {
         let Prepared { session, selection, expected, .. } = prepared;
         let routed = self.publish_in_time(session, &selection.target, expected).await?;
-        let nobody_known = selection.known.as_ref().is_some_and(Vec::is_empty);
-        let no_such = !expected.unknown.is_empty() || !selection.strangers.is_empty() || nobody_known;
+        let no_such = !expected.unknown.is_empty() || !selection.strangers.is_empty() || selection.nobody_known();
         let status = match (no_such, routed) {
             (true, _) => tally::NO_SUCH,
             (false, 0) => tally::SILENT,
             (false, _) => tally::GOOD,
         };
         if routed == 0 {
-            self.progress.notice("no queue takes the command: nobody gets it, now or later");
+            self.progress.notice(NOBODY_GETS_IT);
         }
         self.progress.queued(&self.about, tallies, routed, status)?;
         session.close().await;
@@ -353,8 +346,6 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
     }
 
     fn note(&self, entry: &Entry) {
-        if let Err(error) = self.history.borrow_mut().note(entry) {
-            self.progress.notice(&format!("the run is noted no further: {error}"));
-        }
+        history::note(&self.history, entry, self.progress);
     }
 }

@@ -81,6 +81,18 @@ pub struct Selection {
     pub notices: Vec<String>,
 }
 
+impl Selection {
+    /// Whether the command goes to each node by its name.
+    pub fn is_named(&self) -> bool {
+        matches!(self.target, Target::Nodes(_))
+    }
+
+    /// Whether the database says that nobody is meant.
+    pub fn nobody_known(&self) -> bool {
+        self.known.as_ref().is_some_and(Vec::is_empty)
+    }
+}
+
 /// Finds out which nodes are meant.
 ///
 /// # Errors

@@ -129,6 +129,13 @@ pub struct QueueStatus {
     pub consumers: u32,
 }
 
+impl QueueStatus {
+    /// Whether somebody takes what comes into it.
+    pub fn is_consumed(self) -> bool {
+        self.consumers > 0
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {

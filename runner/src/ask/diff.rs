@@ -3,10 +3,10 @@
 //! Start at [`compare`]. Lists of single values are compared by what is in them, wherever it stands: a user more at the
 //! top of a list is one row, and not one for each that has moved.
 
-use clap_complete::engine::ArgValueCompleter;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::Value;
 use vogeler_protocol::NodeName;
 use vogeler_store::Store;

@@ -76,12 +76,11 @@ pub(super) async fn answer<St: Store>(store: &St, asked: &Find) -> anyhow::Resul
         // The node stands in each row anyway.
         None => asked.condition.paths().into_iter().filter(|path| path.segments() != ["_id"]).cloned().collect(),
     };
-    // Retirement is told by these two; whole, because a part of one that is missing somewhere would make the database
-    // look twice.
-    let own = [Path::member("updated_at"), Path::member("vogeler")];
-    let is_there = |path: &&Path| own.iter().any(|own| path.segments().starts_with(own.segments()));
+    // Retirement is told there; whole, because a part that is missing somewhere would make the database look twice.
+    let own = Path::member("vogeler");
+    let is_there = |path: &&Path| path.segments().starts_with(own.segments());
     let mut fields: Vec<Path> = columns.iter().filter(|path| !is_there(path)).cloned().collect();
-    fields.extend(own.iter().cloned());
+    fields.push(own.clone());
     let found = store.find(Some(&asked.condition), &fields).await?;
 
     let name = if columns.iter().any(|path| path.segments() == ["node"]) { "_id" } else { "node" };

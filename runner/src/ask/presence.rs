@@ -3,12 +3,11 @@
 //! No heartbeats are kept anywhere; the broker is asked, of all queues at once.
 
 use serde::{Serialize, Serializer};
-use vogeler_messaging::topology::node_queue;
 use vogeler_messaging::{Lost, Session};
 use vogeler_protocol::Timestamp;
 
 use super::records::Seen;
-use crate::expected::is_forgotten;
+use crate::expected::{self, is_forgotten};
 
 /// Whether a node takes commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +53,8 @@ impl Serialize for OnLine {
 /// that has told nothing for long counts as off line without it.
 pub(super) async fn ask<S: Session>(session: &S, records: &[Seen], now: Timestamp) -> Result<Vec<OnLine>, Lost> {
     let is_asked = |seen: &&Seen| seen.retired_at().is_none() && !is_forgotten(seen.updated_at(), now);
-    let names: Vec<String> = records.iter().filter(is_asked).map(|seen| node_queue(&seen.node).name).collect();
-    let mut statuses = session.queue_statuses(&names).await?.into_iter();
+    let asked = records.iter().filter(is_asked).map(|seen| &seen.node);
+    let mut statuses = expected::queues(session, asked).await?.into_iter();
     let on_line = |seen: &Seen| {
         if seen.retired_at().is_some() {
             return OnLine::Retired;
@@ -64,7 +63,7 @@ pub(super) async fn ask<S: Session>(session: &S, records: &[Seen], now: Timestam
             return OnLine::No;
         }
         match statuses.next().flatten() {
-            Some(status) if status.consumers > 0 => OnLine::Yes,
+            Some(status) if status.is_consumed() => OnLine::Yes,
             Some(_) => OnLine::No,
             None => OnLine::NoQueue,
         }

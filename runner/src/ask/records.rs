@@ -188,7 +188,7 @@ fn strangers(wanted: &Wanted, records: &[Seen]) -> Vec<String> {
 }
 
 /// That there is no record of these, with the names that come near.
-pub(super) async fn unknown<St: Store>(store: &St, nodes: &[NodeName]) -> Result<Vec<String>, StoreError> {
+pub(crate) async fn unknown<St: Store>(store: &St, nodes: &[NodeName]) -> Result<Vec<String>, StoreError> {
     if nodes.is_empty() {
         return Ok(Vec::new());
     }

@@ -3,12 +3,12 @@
 //! The record is marked (`vogeler.retired`) and kept; the queue goes, with the commands that wait in it. The mark
 //! goes when the record is told anything. Nobody else is asked or told.
 
-use clap_complete::engine::ArgValueCompleter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::slice;
 
 use anyhow::{Context as _, bail};
+use clap_complete::engine::ArgValueCompleter;
 use serde::{Serialize, Serializer};
 use vogeler_messaging::topology::node_queue;
 use vogeler_messaging::{Broker, QueueStatus, Session};
@@ -17,6 +17,7 @@ use vogeler_store::{Fate, Row, Store};
 
 use super::{Operator, Reply, Shape, node_name, records};
 use crate::complete;
+use crate::expected;
 use crate::output::{Column, Rows, cell};
 use crate::run::Parts;
 use crate::tally::{FAILED, GOOD, NO_SUCH};
@@ -159,14 +160,13 @@ async fn statuses<B: Broker>(broker: &B, nodes: &[NodeName]) -> anyhow::Result<V
         return Ok(Vec::new());
     }
     let session = broker.connect().await?;
-    let queues: Vec<String> = nodes.iter().map(|node| node_queue(node).name).collect();
-    let statuses = session.queue_statuses(&queues).await.context("cannot ask which of the nodes are on line")?;
+    let statuses = expected::queues(&session, nodes).await.context("cannot ask which of the nodes are on line")?;
     session.close().await;
     Ok(statuses)
 }
 
 fn is_on_line(status: Option<QueueStatus>) -> bool {
-    status.is_some_and(|status| status.consumers > 0)
+    status.is_some_and(QueueStatus::is_consumed)
 }
 
 fn confirmed(operator: Operator<'_>, node: &NodeName, status: Option<QueueStatus>) -> anyhow::Result<bool> {

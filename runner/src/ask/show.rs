@@ -1,9 +1,9 @@
 //! `show`: one record, or a part of it.
 
-use clap_complete::engine::ArgValueCompleter;
 use std::slice;
 
 use anyhow::Context as _;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::Value;
 use vogeler_protocol::NodeName;
 use vogeler_store::Store;

@@ -4,14 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vogeler_messaging::topology::node_queue;
-use vogeler_messaging::{Broker, Lost, Session};
+use vogeler_messaging::{Broker, Lost, QueueStatus, Session};
 use vogeler_protocol::NodeName;
 use vogeler_store::Store;
 
 use super::{INTERRUPTED, Prepared, Running};
-use crate::ask::near;
-use crate::expected::Expected;
+use crate::ask;
+use crate::expected::{self, Expected};
 use crate::report::About;
 use crate::tallies::Tallies;
 use crate::tally;
@@ -38,8 +37,8 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         if let Some(session) = session.filter(|_| !is_over) {
             self.ask_who_left(session, tallies).await;
         }
-        let nobody_known = prepared.selection.known.as_ref().is_some_and(Vec::is_empty);
-        let nobody_meant = nobody_known && prepared.expected.unknown.is_empty() && tallies.nobody_there();
+        let nobody_meant =
+            prepared.selection.nobody_known() && prepared.expected.unknown.is_empty() && tallies.nobody_there();
         let no_such = nobody_meant || !prepared.selection.strangers.is_empty();
         let status = if no_such { tally::NO_SUCH } else { tallies.exit_status(request.strict) };
         progress.end(about, tallies, status)?;
@@ -75,11 +74,10 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
 
     /// Of the nodes that owe an answer, those whose client is not connected any more.
     async fn ask_who_left(&self, session: &B::Session, tallies: &mut Tallies) {
-        let nodes: Vec<NodeName> = tallies.outstanding().into_iter().collect();
-        let queues: Vec<String> = nodes.iter().map(|node| node_queue(node).name).collect();
-        let Ok(statuses) = session.queue_statuses(&queues).await else { return };
+        let nodes = tallies.outstanding();
+        let Ok(statuses) = expected::queues(session, &nodes).await else { return };
         for (node, status) in nodes.iter().zip(statuses) {
-            if status.is_none_or(|status| status.consumers == 0) {
+            if !status.is_some_and(QueueStatus::is_consumed) {
                 tallies.leave(node);
             }
         }
@@ -87,21 +85,19 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
 
     /// For a name that nobody knows, one that comes near.
     async fn suggest_names(&self, expected: &Expected) {
-        if expected.unknown.is_empty() || expected.unknown.len() > SUGGESTED {
+        if expected.unknown.len() > SUGGESTED {
             return;
         }
-        let Ok(Ok(known)) = timeout(SUGGESTING, self.parts.store.nodes()).await else { return };
-        for node in &expected.unknown {
-            let names = known.iter().map(|known| known.node.as_str());
-            self.progress.notice(&near::no_record(node, names));
-        }
+        let unknown: Vec<NodeName> = expected.unknown.iter().cloned().collect();
+        let Ok(Ok(sentences)) = timeout(SUGGESTING, ask::unknown(&self.parts.store, &unknown)).await else { return };
+        sentences.iter().for_each(|sentence| self.progress.notice(sentence));
     }
 
     /// What an operator can look at when nodes accept and nothing is stored.
     async fn explain_silence(&self, session: &B::Session) {
         let queue = self.parts.topology.results_queue().name;
         let sentence = match session.queue_status(&queue).await {
-            Ok(Some(status)) if status.consumers == 0 => format!(
+            Ok(Some(status)) if !status.is_consumed() => format!(
                 "no vogeler-server is connected: {} results wait in {queue} and are stored once it is",
                 status.messages
             ),

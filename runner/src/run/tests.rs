@@ -90,8 +90,8 @@ impl Fleet {
 
     /// What is noted of the run in `folder`.
     fn noted(folder: &std::path::Path) -> Vec<Entry> {
-        let run = crate::history::runs(folder).unwrap()[0];
-        crate::history::read(folder, run).unwrap().1
+        let run = history::runs(folder).unwrap()[0];
+        history::read(folder, run).unwrap().1
     }
 }
 

@@ -132,7 +132,16 @@ impl Couch {
 
     /// Sends a request whose answer has to be a success, and reads it.
     pub(super) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, StoreError> {
-        let answer = self.send(request, None).await?;
+        self.json_within(request, None).await
+    }
+
+    /// The same, with another time-out.
+    pub(super) async fn json_within<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        timeout: Option<Duration>,
+    ) -> Result<T, StoreError> {
+        let answer = self.send(request, timeout).await?;
         if !answer.status.is_success() {
             return Err(self.failure(&answer));
         }

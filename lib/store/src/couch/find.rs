@@ -72,11 +72,7 @@ impl Couch {
                 question["fields"] = json!(fields);
             }
             let request = self.request(Method::POST, "/_find", &[]).body(question.to_string());
-            let answer = self.send(request, Some(VIEW_TIMEOUT)).await?;
-            if !answer.status.is_success() {
-                return Err(self.failure(&answer));
-            }
-            let page: Page = serde_json::from_str(&answer.body).map_err(|error| self.garbled(&error))?;
+            let page: Page = self.json_within(request, Some(VIEW_TIMEOUT)).await?;
             // pouchdb-server gives one less than it has from the second page on.
             let last = page.docs.len() < PAGE - 1;
             for record in page.docs {

@@ -16,11 +16,8 @@ struct Rows {
 impl Couch {
     pub(super) async fn rows(&self, design: &str, view: &str, query: &ViewQuery) -> Result<Vec<ViewRow>, StoreError> {
         let path = format!("/_design/{}/_view/{}", segment(design), segment(view));
-        let answer = self.send(self.request(Method::GET, &path, &parameters(query)), Some(VIEW_TIMEOUT)).await?;
-        if !answer.status.is_success() {
-            return Err(self.failure(&answer));
-        }
-        let rows: Rows = serde_json::from_str(&answer.body).map_err(|error| self.garbled(&error))?;
+        let request = self.request(Method::GET, &path, &parameters(query));
+        let rows: Rows = self.json_within(request, Some(VIEW_TIMEOUT)).await?;
         Ok(rows.rows)
     }
 
