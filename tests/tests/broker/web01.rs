@@ -17,6 +17,10 @@ use vogeler_tests::{Program, Site, eventually};
 /// A client that has found no broker again and again waits up to a minute before its next attempt.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// `held` and its run last as long as what strikes meanwhile: five starts of a broker at the volume of `make torture`
+/// take minutes on a slow machine.
+const HELD: &str = "30m";
+
 /// The queue of commands.
 pub(crate) const COMMANDS: &str = "vogeler.node.web01";
 
@@ -38,7 +42,7 @@ impl<'a> Web01<'a> {
         let plugin = |alias: &str, rest: &str| {
             format!(
                 "{alias}:\n  command: echo >> started-{alias}; {rest}\n  shell: true\n  format: string\n  \
-                 timeout: 5m\n  cwd: {folder}\n"
+                 timeout: {HELD}\n  cwd: {folder}\n"
             )
         };
         let hello = plugin("hello", "echo hi");
@@ -142,7 +146,7 @@ pub(crate) async fn consumed(site: &Site, queue: &str, program: &Program) {
 /// Starts a run and does not wait for its end.
 pub(crate) fn begin(site: &Site, alias: &str) -> Program {
     let mut command = command(binary("vogeler-runner"));
-    command.env("VOGELER_CONFIG", site.path("vogeler.yaml")).args(["-c", alias, "-n", "web01", "--timeout", "5m"]);
+    command.env("VOGELER_CONFIG", site.path("vogeler.yaml")).args(["-c", alias, "-n", "web01", "--timeout", HELD]);
     Program::start(command, &site.path(&format!("run-{alias}.log")))
 }
 
