@@ -19,13 +19,11 @@ use vogeler_messaging::{Broker as _, Message, Properties, Publish, PublishError,
 use vogeler_protocol::message::{self, CommandResult, Payload};
 use vogeler_protocol::{Data, NodeName, Random};
 
+use crate::eventually::deadline;
 use crate::{Site, eventually, torture};
 
 /// Confirms that may be outstanding at once.
 const WINDOW: usize = 100;
-
-/// How long no result may arrive anywhere before the missing ones count as lost.
-const STILL: Duration = Duration::from_secs(45);
 
 /// Nodes that send results.
 pub struct Fleet {
@@ -250,7 +248,7 @@ impl Fleet {
     }
 
     /// Waits until every confirmed result is in its record or among the dead letters, as long as
-    /// more of them arrive.
+    /// more of them arrive: when none has for the time that a state may take, those that are missing count as lost.
     ///
     /// # Panics
     /// Some are lost; says which, by node and sequence.
@@ -261,7 +259,7 @@ impl Fleet {
         loop {
             // While some wait in the queue no record needs to be read, which would only be in the server's way.
             let waiting = site.queue("master.in.0").await.map_or(0, |status| status.messages as usize);
-            let late = since.elapsed() > STILL;
+            let late = since.elapsed() > deadline();
             let left = if waiting > 0 && !late {
                 sent + waiting
             } else {
