@@ -10,8 +10,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter as _};
 use serde_json::Value;
-use vogeler_store::couch::Couch;
-use vogeler_store::{Store, ViewQuery};
+use vogeler_store::{Database, Store, ViewQuery};
 
 use crate::cli::{Cli, Flags};
 use crate::history;
@@ -79,18 +78,18 @@ fn candidates(
 }
 
 /// What a question to the database comes to; nothing where there is no answer in time.
-fn from_store<T: Default, F: Future<Output = T>>(question: impl FnOnce(Couch) -> F) -> T {
+fn from_store<T: Default, F: Future<Output = T>>(question: impl FnOnce(Database) -> F) -> T {
     let Some(store) = store() else { return T::default() };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return T::default() };
     runtime.block_on(async { tokio::time::timeout(PATIENCE, Box::pin(question(store))).await }).unwrap_or_default()
 }
 
 /// The database of the configuration and of the flags that stand on the line so far.
-fn store() -> Option<Couch> {
+fn store() -> Option<Database> {
     // The words come after `--`, the name of the program first; the line is not whole, and need not be right yet.
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
     let matches = Cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
-    Flags::from_arg_matches(&matches).ok()?.load([]).ok()?.store.couch().ok()
+    Flags::from_arg_matches(&matches).ok()?.load([]).ok()?.store.open().ok()
 }
 
 async fn nodes_of(store: &impl Store) -> Vec<String> {

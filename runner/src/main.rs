@@ -41,7 +41,7 @@ async fn act(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
         Ok(Parts {
             topology: broker.topology(),
             broker: broker.amqp("vogeler-runner", Frames::Large)?,
-            store: store.couch()?,
+            store: store.open()?,
             clock: Clock::system(),
             random: Random::from_system(),
         })

@@ -49,13 +49,13 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
     let say = |line: String| println!("{line}");
     match action {
         Action::Config => print!("{}", settings.describe()),
-        Action::Load { dir } => setup::sync(&store.couch()?, &read(&dir)?, say).await?,
+        Action::Load { dir } => setup::sync(&store.open()?, &read(&dir)?, say).await?,
         Action::Setup => {
             let session = broker()?.connect().await?;
-            setup::run(&session, &topology, &store.couch()?, &server.design_docs, say).await?;
+            setup::run(&session, &topology, &store.open()?, &server.design_docs, say).await?;
         }
         Action::Check => {
-            return Ok(print_findings(&check::check(&broker()?, &topology, &store.couch()?, &server).await));
+            return Ok(print_findings(&check::check(&broker()?, &topology, &store.open()?, &server).await));
         }
         Action::Dead(asked) => {
             let mut stdout = std::io::stdout();
@@ -63,7 +63,7 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
             let print = |text: &[u8]| drop(stdout.write_all(text));
             return dead::act(&broker()?, &topology, asked, print).await;
         }
-        Action::Run => serve::serve(broker()?, store.couch()?, topology, server).await?,
+        Action::Run => serve::serve(broker()?, store.open()?, topology, server).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

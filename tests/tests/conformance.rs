@@ -8,6 +8,7 @@ use vogeler_messaging::memory::MemoryBroker;
 use vogeler_protocol::Clock;
 use vogeler_store::design_docs;
 use vogeler_store::memory::MemoryStore;
+use vogeler_store::sqlite::Sqlite;
 use vogeler_tests::site::workspace;
 use vogeler_tests::suites::{messaging, store};
 use vogeler_tests::{Site, eventually};
@@ -82,13 +83,22 @@ async fn rabbitmq_says_that_it_is_lost() {
     messaging::says_that_it_is_lost(site.broker(), cut).await;
 }
 
-macro_rules! both_stores {
+macro_rules! all_stores {
     ($($name:ident),+ $(,)?) => {
         mod memory_store {
             use super::*;
             $(#[tokio::test]
             async fn $name() {
                 store::$name(MemoryStore::default()).await;
+            })+
+        }
+
+        mod sqlite {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                let folder = tempfile::tempdir().unwrap();
+                store::$name(Sqlite::new(&folder.path().join("below/records.db"))).await;
             })+
         }
 
@@ -103,13 +113,28 @@ macro_rules! both_stores {
     };
 }
 
-both_stores!(is_created_once, keeps_what_it_is_given, tells_each_rows_fate, finds_by_condition, finds_more_than_a_page,);
+all_stores!(is_created_once, keeps_what_it_is_given, tells_each_rows_fate, finds_by_condition, finds_more_than_a_page,);
 
 #[tokio::test]
 async fn memory_store_starts_afresh_after_a_deletion() {
     let memory = MemoryStore::default();
     let same = memory.clone();
     store::starts_afresh_after_a_deletion(memory, async |id| same.delete(id)).await;
+}
+
+#[tokio::test]
+async fn sqlite_starts_afresh_after_a_deletion() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = Sqlite::new(&folder.path().join("records.db"));
+    let same = sqlite.clone();
+    store::starts_afresh_after_a_deletion(sqlite, async |id| same.delete(id).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn sqlite_lists_its_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let docs = design_docs::read_all(&workspace().join("design-docs")).unwrap();
+    store::lists_its_nodes(Sqlite::new(&folder.path().join("records.db")), &docs).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The section `store` of the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,12 +8,14 @@ use vogeler_process::address::BadAddress;
 use vogeler_process::secret::UnreadFile;
 use vogeler_process::{Address, Flag, Secret, duration};
 
+use crate::Database;
 use crate::couch::{Couch, CouchSettings, NoCouch};
+use crate::sqlite::Sqlite;
 
 /// Where the database is, and who we are there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StoreSection {
-    /// `http://host:5984`, `https://…` or `couch://…`; a path names the database.
+    /// `http://host:5984`, `https://…` or `couch://…`, where a path names the database; or `sqlite:///path`.
     pub url: String,
     /// The database, where the URL names none.
     pub database: String,
@@ -48,10 +50,11 @@ impl Default for StoreSection {
 /// Flags that say where the database is.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct StoreFlags {
-    /// The CouchDB to use, as http://host:5984 or http://host:5984/database
+    /// The database to use, as http://host:5984, http://host:5984/database or sqlite:///path
     ///
-    /// Also host, host:port and couch://host. It may name a login, never a password: that goes into store.password of
-    /// the configuration file, a file named by store.password_file, or VOGELER_STORE_PASSWORD.
+    /// A CouchDB may also be written as host, host:port and couch://host. It may name a login, never a password: that
+    /// goes into store.password of the configuration file, a file named by store.password_file, or
+    /// VOGELER_STORE_PASSWORD. sqlite:///path is a file on this machine.
     #[arg(long = "dbhost", visible_alias = "couchdb-url", value_name = "URL", global = true)]
     pub dbhost: Option<String>,
 }
@@ -72,13 +75,28 @@ pub enum BadStoreSection {
     /// The password file cannot be read.
     #[error("store.password_file")]
     PasswordFile(#[from] UnreadFile),
+    /// A file without a name.
+    #[error("store.url names no file: write it as sqlite:///var/lib/vogeler/records.db")]
+    NoPath,
     /// There is no client for it.
     #[error(transparent)]
     Couch(#[from] NoCouch),
 }
 
 impl StoreSection {
-    /// The database that the section names. Nothing is connected yet.
+    /// The database that the section names. Nothing is connected or opened yet.
+    ///
+    /// # Errors
+    /// What [`BadStoreSection`] lists.
+    pub fn open(&self) -> Result<Database, BadStoreSection> {
+        match self.url.strip_prefix("sqlite://") {
+            Some("") => Err(BadStoreSection::NoPath),
+            Some(path) => Ok(Database::Sqlite(Sqlite::new(Path::new(path)))),
+            None => Ok(Database::Couch(self.couch()?)),
+        }
+    }
+
+    /// The CouchDB that the section names. Nothing is connected yet.
     ///
     /// # Errors
     /// What [`BadStoreSection`] lists.

@@ -1,0 +1,53 @@
+//! A thread with a connection of its own, that does one job after the other.
+//!
+//! SQLite waits for its disk, and an engine for JavaScript is bound to its thread: neither has a place on a runtime's.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::error::Trouble;
+use super::schema;
+
+type Job<T> = Box<dyn FnOnce(Result<&mut Connection, Trouble>, &mut T) + Send>;
+
+/// Does jobs until it is dropped. `T` is what it keeps from one to the next.
+pub(super) struct Worker<T>(Sender<Job<T>>);
+
+impl<T: 'static> Worker<T> {
+    /// Starts the thread; the file is opened for the first job, and anew for each until there is a database in it.
+    pub(super) fn start(name: &str, path: PathBuf, kept: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (jobs, waiting) = channel::<Job<T>>();
+        // Where no thread is to be had, the jobs end with it and say so.
+        let _ = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let mut kept = kept();
+            let mut open: Option<Connection> = None;
+            while let Ok(job) = waiting.recv() {
+                let database = match &mut open {
+                    Some(database) => Ok(database),
+                    None => schema::open(&path).map(|database| open.insert(database)),
+                };
+                job(database, &mut kept);
+            }
+        });
+        Self(jobs)
+    }
+}
+
+/// Has a job done, and waits for what comes of it. A job whose caller has gone is done all the same.
+pub(super) async fn at_work<K: 'static, T: Send + 'static>(
+    worker: &Worker<K>,
+    job: impl FnOnce(&mut Connection, &mut K) -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    let (answer, answered) = oneshot::channel();
+    let job: Job<K> = Box::new(move |database, kept| {
+        // Nobody waits any more: there is nothing to tell.
+        let _ = answer.send(database.and_then(|database| job(database, kept)));
+    });
+    let gone = || Trouble::Ended("the thread that works on it has ended".to_owned());
+    worker.0.send(job).map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}
