@@ -9,6 +9,7 @@ use vogeler_process::signals::StopSignals;
 use vogeler_store::Store;
 
 use crate::ask::{self, Ask, Operator};
+use crate::cli::{LookBack, RunFlags};
 use crate::expected;
 use crate::history::{self, Entry};
 use crate::output::{self, Answer, Column, Format, Rows, cell};
@@ -19,29 +20,26 @@ use crate::select;
 use crate::status;
 use crate::tally::{GOOD, NO_SUCH};
 
-/// Asks the nodes.
+/// Asks the nodes, or prints whom it would ask.
 ///
 /// # Errors
 /// As [`run::run`].
 pub async fn ask_nodes<B: Broker, St: Store>(
     parts: &Parts<B, St>,
     request: &Request,
-    output: Output,
+    flags: &RunFlags,
 ) -> anyhow::Result<u8> {
+    let output = flags.output.unwrap_or_default();
+    if flags.dry_run {
+        return rehearse(parts, request, output).await;
+    }
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let progress = Progress::new(output, request.strict);
     run::run(parts, request, &progress, async move { signals.recv().await }).await
 }
 
 /// Prints who would be asked.
-///
-/// # Errors
-/// The broker cannot be reached, or the records cannot be read where they have to decide.
-pub async fn rehearse<B: Broker, St: Store>(
-    parts: &Parts<B, St>,
-    request: &Request,
-    output: Output,
-) -> anyhow::Result<u8> {
+async fn rehearse<B: Broker, St: Store>(parts: &Parts<B, St>, request: &Request, output: Output) -> anyhow::Result<u8> {
     let selection = select::select(&parts.store, &request.choice).await?;
     selection.notices.iter().for_each(|notice| output::notice(notice));
     let session = parts.broker.connect().await?;
@@ -73,11 +71,23 @@ pub async fn rehearse<B: Broker, St: Store>(
     Ok(if no_such { NO_SUCH } else { GOOD })
 }
 
-/// Shows what is known of a run.
+/// Looks at runs that were begun here: one, or the list of them, which needs neither broker nor database.
 ///
 /// # Errors
-/// As [`status::status`].
-pub async fn look_at_run<B, St: Store>(
+/// As [`status::status`], or the folder of runs cannot be read.
+pub async fn look_back<B, St: Store>(
+    parts: impl FnOnce() -> anyhow::Result<Parts<B, St>>,
+    folder: Option<&Path>,
+    asked: &LookBack,
+) -> anyhow::Result<u8> {
+    let output = asked.output.unwrap_or_default();
+    if asked.list {
+        return list_runs(folder, output);
+    }
+    look_at_run(&parts()?, folder, asked.run.as_deref(), output).await
+}
+
+async fn look_at_run<B, St: Store>(
     parts: &Parts<B, St>,
     folder: Option<&Path>,
     run: Option<&str>,
@@ -112,11 +122,7 @@ pub async fn answer<B: Broker, St: Store>(parts: &Parts<B, St>, asked: &Ask, iss
     Ok(reply.status)
 }
 
-/// Lists the runs that were begun here.
-///
-/// # Errors
-/// The folder cannot be read.
-pub fn list_runs(folder: Option<&Path>, output: Output) -> anyhow::Result<u8> {
+fn list_runs(folder: Option<&Path>, output: Output) -> anyhow::Result<u8> {
     let mut rows = Rows::new([
         Column::new("run", "run"),
         Column::new("at", "at"),
@@ -140,4 +146,14 @@ pub fn list_runs(folder: Option<&Path>, output: Output) -> anyhow::Result<u8> {
 
 fn show(answer: &Answer, format: Format) -> anyhow::Result<()> {
     output::show(answer, format).context("cannot write the answer")
+}
+
+/// Who asks, for the nodes' logs: `user@host`.
+pub fn issuer() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid())
+        .ok()
+        .flatten()
+        .map_or_else(|| "?".to_owned(), |user| user.name);
+    let host = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |host| host.to_string_lossy().into_owned());
+    format!("{user}@{host}")
 }

@@ -1,10 +1,11 @@
 //! The command line of `vogeler-runner`.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_messaging::topology::NODE_QUEUE_EXPIRES;
@@ -18,7 +19,6 @@ use vogeler_store::config::{StoreFlags, StoreSection};
 use crate::ask::Ask;
 use crate::complete;
 use crate::config::RunnerSection;
-use crate::history;
 use crate::progress::Output;
 use crate::run::Request;
 use crate::select::{Choice, Limit};
@@ -31,11 +31,24 @@ use crate::wanted::Wanted;
 /// node or nobody knows the alias, 130 after Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "vogeler-runner", version, subcommand_negates_reqs = true)]
+#[command(group = ArgGroup::new("whom").args(["target", "condition"]).multiple(true).required(true))]
 pub struct Cli {
     /// What else the runner can do
     #[command(subcommand)]
     pub action: Option<Action>,
 
+    /// A run
+    #[command(flatten)]
+    pub run: RunFlags,
+
+    /// Where broker and database are
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What is asked of whom, and for how long.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunFlags {
     /// The command alias to run, as a plugin on the nodes registers it
     ///
     /// `ping` is known to every client. It may be given several times: several aliases are one run, and each has its own answers.
@@ -47,7 +60,7 @@ pub struct Cli {
     /// Separated by commas: 'web*,group:db,!web07.example.com'. A file, and `-` for standard input, has one a line, of which the first
     /// word counts, so that tables will do. What is put together of several words, or leaves some out, is decided by the
     /// records; a single word goes out as it is, and each node decides for itself.
-    #[arg(short = 'n', long = "nodes", value_name = "TARGET", required_unless_present = "condition")]
+    #[arg(short = 'n', long = "nodes", value_name = "TARGET")]
     #[arg(add = ArgValueCompleter::new(complete::targets))]
     pub target: Vec<String>,
 
@@ -122,10 +135,6 @@ pub struct Cli {
     /// JSON is one object at the end, complete; notices go to standard error either way.
     #[arg(short = 'o', long, value_enum)]
     pub output: Option<Output>,
-
-    /// Where broker and database are
-    #[command(flatten)]
-    pub flags: Flags,
 }
 
 fn splay(text: &str) -> Result<Duration, String> {
@@ -159,30 +168,34 @@ pub enum Action {
     ///
     /// From the runner's own notes and from the records. Of a run that was started on another machine, or by another
     /// login, only the records tell.
-    Status {
-        /// The run, by its id, or by the beginning or end of it
-        ///
-        /// Four characters or more are enough where no other run has them.
-        #[arg(value_name = "RUN", add = ArgValueCompleter::new(complete::runs))]
-        run: Option<String>,
-
-        /// List the runs that were begun here instead, the newest first
-        ///
-        /// Those of this login; the newest 500 are kept, under $XDG_STATE_HOME/vogeler/runs.
-        #[arg(long, conflicts_with = "run")]
-        list: bool,
-
-        /// How to show it [default: text]
-        ///
-        /// JSON is complete, as at the end of a run.
-        #[arg(short = 'o', long, value_enum)]
-        output: Option<Output>,
-    },
+    Status(LookBack),
     /// Questions about nodes and their records
     #[command(flatten)]
     Ask(Box<Ask>),
     /// Print the configuration in force and where each value came from
     Config,
+}
+
+/// Which run to look at again.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LookBack {
+    /// The run, by its id, or by the beginning or end of it
+    ///
+    /// Four characters or more are enough where no other run has them.
+    #[arg(value_name = "RUN", add = ArgValueCompleter::new(complete::runs))]
+    pub run: Option<String>,
+
+    /// List the runs that were begun here instead, the newest first
+    ///
+    /// Those of this login; the newest 500 are kept, under $XDG_STATE_HOME/vogeler/runs.
+    #[arg(long, conflicts_with = "run")]
+    pub list: bool,
+
+    /// How to show it [default: text]
+    ///
+    /// JSON is complete, as at the end of a run.
+    #[arg(short = 'o', long, value_enum)]
+    pub output: Option<Output>,
 }
 
 /// The sections in force.
@@ -200,7 +213,21 @@ pub struct Loaded {
 impl Cli {
     /// A flag of a run that stands before another action, where it would mean nothing.
     pub fn misplaced(&self) -> Option<&'static str> {
-        self.action.as_ref()?;
+        self.action.as_ref().and_then(|_| self.run.given())
+    }
+
+    /// The configuration with these flags over it.
+    ///
+    /// # Errors
+    /// What [`ConfigError`] lists.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        self.flags.load(self.run.settings())
+    }
+}
+
+impl RunFlags {
+    /// A flag that was given. Before the name of another action it would mean nothing.
+    pub fn given(&self) -> Option<&'static str> {
         let given = [
             (!self.command.is_empty(), "-c"),
             (!self.target.is_empty(), "-n"),
@@ -220,11 +247,12 @@ impl Cli {
         given.into_iter().find_map(|(is_given, flag)| is_given.then_some(flag))
     }
 
-    /// What is asked for, by these flags and the configuration; reads the files that targets name.
+    /// What is asked for, by these flags and the configuration; reads the files that targets name. `history` is where
+    /// the run is noted.
     ///
     /// # Errors
     /// A target that cannot be read.
-    pub fn request(&self, runner: &RunnerSection, issuer: String) -> anyhow::Result<Request> {
+    pub fn request(&self, runner: &RunnerSection, issuer: String, history: Option<PathBuf>) -> anyhow::Result<Request> {
         for (flag, time) in [("timeout", runner.timeout), ("ttl", runner.ttl)] {
             ensure!(!time.is_zero(), "runner.{flag} is 0: there has to be some time for an answer");
         }
@@ -251,22 +279,20 @@ impl Cli {
             pause: self.pause.unwrap_or_default(),
             detach: self.detach,
             strict: self.strict,
+            outlived: true,
             issuer,
-            history: history::folder(),
+            history,
         })
     }
 
-    /// The configuration with these flags over it.
-    ///
-    /// # Errors
-    /// What [`ConfigError`] lists.
-    pub fn load(&self) -> Result<Loaded, ConfigError> {
+    /// What they set of the section `runner`.
+    pub fn settings(&self) -> impl Iterator<Item = Flag> {
         let own = [
             Flag::given("runner.timeout", "--timeout", self.timeout.clone()),
             Flag::given("runner.ttl", "--ttl", self.ttl.clone()),
             Flag::given("runner.quiet", "--quiet", self.quiet.clone()),
         ];
-        self.flags.load(own)
+        own.into_iter().flatten()
     }
 }
 
@@ -275,7 +301,7 @@ impl Flags {
     ///
     /// # Errors
     /// What [`ConfigError`] lists.
-    pub fn load(&self, own: impl IntoIterator<Item = Option<Flag>>) -> Result<Loaded, ConfigError> {
+    pub fn load(&self, own: impl IntoIterator<Item = Flag>) -> Result<Loaded, ConfigError> {
         let known = Known::default()
             .section("broker", &BrokerSection::default())
             .section("store", &StoreSection::default())
@@ -284,7 +310,7 @@ impl Flags {
             .variable("VOGELER_DBHOST", "store.url")
             .variable("VOGELER_LOGLEVEL", "runner.loglevel");
         let Self { process, broker, store } = self;
-        let flags = broker.flags().chain(store.flags()).chain(own.into_iter().flatten()).chain(process.flags("runner"));
+        let flags = broker.flags().chain(store.flags()).chain(own).chain(process.flags("runner"));
         let settings = Settings::load(&known, process.config.as_deref(), std::env::vars(), flags)?;
         let (broker, store, runner) =
             (settings.section("broker")?, settings.section("store")?, settings.section("runner")?);

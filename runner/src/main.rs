@@ -49,33 +49,14 @@ async fn act(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
     let folder = history::folder();
     match &cli.action {
         None => {
-            let (parts, request) = (parts()?, cli.request(&runner, issuer())?);
-            let output = cli.output.unwrap_or_default();
-            if cli.dry_run {
-                return act::rehearse(&parts, &request, output).await;
-            }
-            act::ask_nodes(&parts, &request, output).await
+            let request = cli.run.request(&runner, act::issuer(), folder)?;
+            act::ask_nodes(&parts()?, &request, &cli.run).await
         }
-        Some(Action::Status { list: true, output, .. }) => {
-            act::list_runs(folder.as_deref(), output.unwrap_or_default())
-        }
-        Some(Action::Status { run, output, .. }) => {
-            act::look_at_run(&parts()?, folder.as_deref(), run.as_deref(), output.unwrap_or_default()).await
-        }
-        Some(Action::Ask(asked)) => act::answer(&parts()?, asked, &issuer()).await,
+        Some(Action::Status(asked)) => act::look_back(parts, folder.as_deref(), asked).await,
+        Some(Action::Ask(asked)) => act::answer(&parts()?, asked, &act::issuer()).await,
         Some(Action::Config) => {
             output::print(&settings.describe())?;
             Ok(tally::GOOD)
         }
     }
-}
-
-/// Who asks, for the nodes' logs: `user@host`.
-fn issuer() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::getuid())
-        .ok()
-        .flatten()
-        .map_or_else(|| "?".to_owned(), |user| user.name);
-    let host = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |host| host.to_string_lossy().into_owned());
-    format!("{user}@{host}")
 }

@@ -14,6 +14,7 @@ mod text;
 mod yaml;
 
 use std::io::{self, ErrorKind, Write as _};
+use std::sync::OnceLock;
 
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
@@ -126,9 +127,23 @@ pub fn print(text: &str) -> io::Result<()> {
     unless_gone(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
+/// What the user typed to get here.
+static PROGRAM: OnceLock<&str> = OnceLock::new();
+
+/// Says under which name this library runs, where it is not `vogeler-runner`. To be called once, by `main`.
+pub fn set_program(name: &'static str) {
+    // A second call would be two programs in one process; the first one wins.
+    let _ = PROGRAM.set(name);
+}
+
+/// The program's name, for sentences that tell people what to type.
+pub fn program() -> &'static str {
+    PROGRAM.get().copied().unwrap_or("vogeler-runner")
+}
+
 /// A sentence beside the answer, to standard error; where that is gone nobody can be told.
 pub fn notice(text: &str) {
-    let _ = writeln!(io::stderr(), "vogeler-runner: {}", one_line(text.to_owned()));
+    let _ = writeln!(io::stderr(), "{}: {}", program(), one_line(text.to_owned()));
 }
 
 /// A reader that has seen enough is no error.

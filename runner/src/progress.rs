@@ -11,6 +11,7 @@ use vogeler_protocol::message::{Event, Notice};
 
 use crate::output;
 use crate::report::{self, About, NO_SUCH_NODE};
+use crate::run::Request;
 use crate::tallies::Tallies;
 use crate::tally::State;
 
@@ -136,14 +137,15 @@ impl Progress {
     }
 
     /// The operator has had enough.
-    pub fn interrupted(&self, about: &About, in_batches: bool) {
+    pub fn interrupted(&self, about: &About, request: &Request) {
         self.clear();
-        let rest = if in_batches { "; those whose batch has not begun are not asked" } else { "" };
-        self.notice(&format!(
-            "the run goes on without us, and what comes of it lands in the records{rest}; to look at it again: \
-             vogeler-runner status {}",
-            about.run
-        ));
+        let rest = if request.batch.is_some() { "; those whose batch has not begun are not asked" } else { "" };
+        let left = if request.outlived {
+            format!("the run goes on without us, and what comes of it lands in the records{rest}")
+        } else {
+            "what still runs is ended".to_owned()
+        };
+        self.notice(&format!("{left}; to look at it again: {} status {}", output::program(), about.run));
     }
 
     fn clear(&self) {

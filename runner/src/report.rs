@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use vogeler_protocol::message::Notice;
 use vogeler_protocol::{Alias, NodeName, RunId, Timestamp};
 
-use crate::output::one_line;
+use crate::output::{self, one_line};
 use crate::tallies::Tallies;
 use crate::tally::{Line, State, Tally, lacks_alias};
 
@@ -43,7 +43,8 @@ pub fn text(about: &About, tallies: &Tallies) -> String {
         if tally.nobody_knows() {
             let _ = writeln!(
                 text,
-                "  nobody knows the alias {command}; who knows which: vogeler-runner aliases; on a node: vogeler-client list"
+                "  nobody knows the alias {command}; who knows which: {} aliases; on a node: vogeler-client list",
+                output::program()
             );
         }
     }

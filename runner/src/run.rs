@@ -60,6 +60,8 @@ pub struct Request {
     pub detach: bool,
     /// Whether nodes that lack the alias or are off line fail the run.
     pub strict: bool,
+    /// Whether nodes and server are there when the runner has left.
+    pub outlived: bool,
     /// Who asks.
     pub issuer: String,
     /// Where the run is noted; nowhere if there is no such place.

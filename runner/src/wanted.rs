@@ -73,6 +73,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// These nodes, told as `text`.
+    pub fn these(text: String, nodes: impl IntoIterator<Item = NodeName>) -> Self {
+        Self { text, include: nodes.into_iter().map(Word::Node).collect(), exclude: Vec::new() }
+    }
+
     /// Reads lists, and the files that they name.
     ///
     /// # Errors

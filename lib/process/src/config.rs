@@ -171,19 +171,38 @@ impl Settings {
     ) -> Result<Self, ConfigError> {
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         let named = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
-        let mut values: BTreeMap<_, _> =
-            known.keys.iter().map(|(key, value)| (key.clone(), (value.clone(), Source::Default))).collect();
-        let read = layers::read_file(known, named.as_deref())?;
-        let file = read.as_ref().map(|(path, _)| path.clone());
-        if let Some((path, layer)) = read {
-            values.extend(layer.into_iter().map(|(key, value)| (key, (value, Source::File(path.clone())))));
+        let mut settings = Self::built_in(known);
+        if let Some((path, layer)) = layers::read_file(known, named.as_deref())? {
+            let from_file = layer.into_iter().map(|(key, value)| (key, (value, Source::File(path.clone()))));
+            settings.values.extend(from_file);
+            settings.file = Some(path);
         }
-        values.extend(layers::read_environment(known, &environment)?);
+        settings.values.extend(layers::read_environment(known, &environment)?);
+        settings.put(flags)?;
+        Ok(settings)
+    }
+
+    /// Layers flags over the defaults, for a program that has neither file nor environment.
+    ///
+    /// # Errors
+    /// A password among the flags.
+    pub fn of_flags(known: &Known, flags: impl IntoIterator<Item = Flag>) -> Result<Self, ConfigError> {
+        let mut settings = Self::built_in(known);
+        settings.put(flags)?;
+        Ok(settings)
+    }
+
+    fn built_in(known: &Known) -> Self {
+        let values = known.keys.iter().map(|(key, value)| (key.clone(), (value.clone(), Source::Default)));
+        Self { values: values.collect(), file: None }
+    }
+
+    fn put(&mut self, flags: impl IntoIterator<Item = Flag>) -> Result<(), ConfigError> {
         for flag in flags {
             layers::refuse_password(&flag)?;
-            values.insert(flag.key, (flag.value, Source::Flag(flag.name)));
+            self.values.insert(flag.key, (flag.value, Source::Flag(flag.name)));
         }
-        Ok(Self { values, file })
+        Ok(())
     }
 
     /// One section as its type.

@@ -22,7 +22,15 @@ pub fn report(program: &str, outcome: anyhow::Result<ExitCode>) -> ExitCode {
 /// # Errors
 /// The status to end with, everything being printed already.
 pub fn parse_flags<C: clap::Parser>() -> Result<C, ExitCode> {
-    C::try_parse().map_err(|error| {
+    parsed(C::try_parse())
+}
+
+/// The same of a command line that was parsed already.
+///
+/// # Errors
+/// As of [`parse_flags`].
+pub fn parsed<C>(cli: Result<C, clap::Error>) -> Result<C, ExitCode> {
+    cli.map_err(|error| {
         // Nothing can be done about a terminal that is gone.
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS }

@@ -50,7 +50,7 @@ impl Default for StoreSection {
 /// Flags that say where the database is.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct StoreFlags {
-    /// The database to use, as http://host:5984, http://host:5984/database or sqlite:///path
+    /// The database to use: http://host:5984, http://host:5984/name or sqlite:///path
     ///
     /// A CouchDB may also be written as host, host:port and couch://host. It may name a login, never a password: that
     /// goes into store.password of the configuration file, a file named by store.password_file, or

@@ -11,6 +11,7 @@ use vogeler_store::Store;
 use super::{INTERRUPTED, Prepared, Running};
 use crate::ask;
 use crate::expected::{self, Expected};
+use crate::output;
 use crate::report::About;
 use crate::tallies::Tallies;
 use crate::tally;
@@ -42,10 +43,13 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         let no_such = nobody_meant || !prepared.selection.strangers.is_empty();
         let status = if no_such { tally::NO_SUCH } else { tallies.exit_status(request.strict) };
         progress.end(about, tallies, status)?;
-        if let Some(session) = session.filter(|_| !is_over) {
+        if let Some(session) = session.filter(|_| !is_over && request.outlived) {
             self.explain_silence(session).await;
-            progress
-                .notice(&format!("what comes later is in the records; to look: vogeler-runner status {}", about.run));
+            progress.notice(&format!(
+                "what comes later is in the records; to look: {} status {}",
+                output::program(),
+                about.run
+            ));
         }
         self.suggest_names(&prepared.expected).await;
         if nobody_meant {
@@ -68,7 +72,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
         if let Some(tallies) = tallies {
             self.progress.end(&self.about, tallies, INTERRUPTED)?;
         }
-        self.progress.interrupted(&self.about, self.request.batch.is_some());
+        self.progress.interrupted(&self.about, self.request);
         Ok(INTERRUPTED)
     }
 

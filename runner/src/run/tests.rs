@@ -79,6 +79,7 @@ impl Fleet {
             pause: Duration::ZERO,
             detach: false,
             strict: false,
+            outlived: true,
             issuer: "op@admin".to_owned(),
             history: None,
         }
