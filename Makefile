@@ -130,7 +130,7 @@ demo-down: ## stop it
 # ---- install ------------------------------------------------------------------------------
 
 .PHONY: install
-install: ## what `make build` built, as ROLE (all, client, server, runner), below DESTDIR, PREFIX, SYSCONFDIR
+install: ## what `make build` built, as ROLE (all, client, server, runner, standalone), below DESTDIR, PREFIX, SYSCONFDIR
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' BINDIR='$(BINDIR)' MANUALS='$(MANUALS)' packaging/install.sh $(ROLE)
 
 ROLES := client server runner

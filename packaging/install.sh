@@ -9,7 +9,7 @@ umask 022 # a client refuses plugins that a group can write
 
 usage() {
     cat <<'USAGE'
-usage: install.sh [all|client|server|runner]
+usage: install.sh [all|client|server|runner|standalone]
 
 DESTDIR      the root to install into; empty for this machine's
 PREFIX       /usr
@@ -58,6 +58,7 @@ program() {
 manual() {
     [ -d "$manuals/man" ] || { echo "no man pages and completions of $1: $manuals is not there; make build writes it" >&2; return 0; }
     for page in "$manuals/man/man1/$1".1 "$manuals/man/man1/$1"-*.1; do
+        case $1,${page##*/} in vogeler,vogeler-client* | vogeler,vogeler-server* | vogeler,vogeler-runner*) continue ;; esac
         put 644 "$page" "$prefix/share/man/man1/${page##*/}"
     done
     put 644 "$manuals/completions/bash/$1.bash" "$prefix/share/bash-completion/completions/$1"
@@ -118,7 +119,8 @@ case $role in
     client) client; configuration vogeler-node.yaml ;;
     server) server; configuration vogeler.yaml ;;
     runner) runner; configuration vogeler.yaml ;;
-    all) client; server; runner; configuration vogeler.yaml ;;
+    standalone) program vogeler ;; # it brings its plugins along and reads no configuration
+    all) client; server; runner; program vogeler; configuration vogeler.yaml ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 1 ;;
 esac

@@ -40,12 +40,15 @@ fn sweep(command: &Command, path: &str, faults: &mut Vec<String>) {
 }
 
 fn expect_explained<C: CommandFactory>() {
-    let command = C::command();
+    expect_all_explained(&C::command());
+}
+
+fn expect_all_explained(command: &Command) {
     let mut faults = Vec::new();
     if command.get_about().is_none() {
         faults.push(format!("{}: does not say what it is for", command.get_name()));
     }
-    sweep(&command, command.get_name(), &mut faults);
+    sweep(command, command.get_name(), &mut faults);
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
@@ -62,4 +65,9 @@ fn the_client_explains_itself() {
 #[test]
 fn the_runner_explains_itself() {
     expect_explained::<vogeler_runner::cli::Cli>();
+}
+
+#[test]
+fn the_whole_in_one_explains_itself() {
+    expect_all_explained(&vogeler_standalone::cli::Cli::definition());
 }

@@ -1,4 +1,4 @@
-//! Writes man pages and shell completions of the three programs, from the words of their `--help`.
+//! Writes man pages and shell completions of the four programs, from the words of their `--help`.
 //!
 //! ```sh
 //! cargo run -p vogeler-manuals -- DIR
@@ -30,14 +30,18 @@ fn write(folder: &Path) -> anyhow::Result<()> {
         Ok(path)
     };
     let pages = made(folder.join("man/man1"))?;
-    for program in
-        [vogeler_client::cli::Cli::command(), vogeler_server::cli::Cli::command(), vogeler_runner::cli::Cli::command()]
-    {
+    let standalone = vogeler_standalone::cli::Cli::definition;
+    for program in [
+        vogeler_client::cli::Cli::command(),
+        vogeler_server::cli::Cli::command(),
+        vogeler_runner::cli::Cli::command(),
+        standalone(),
+    ] {
         clap_mangen::generate_to(program, &pages).with_context(|| format!("cannot write to {}", pages.display()))?;
     }
     for shell in SHELLS {
         let shelf = made(folder.join("completions").join(shell.to_string()))?;
-        for mut program in [vogeler_client::cli::Cli::command(), vogeler_server::cli::Cli::command()] {
+        for mut program in [vogeler_client::cli::Cli::command(), vogeler_server::cli::Cli::command(), standalone()] {
             let name = program.get_name().to_owned();
             clap_complete::generate_to(shell, &mut program, name, &shelf)
                 .with_context(|| format!("cannot write to {}", shelf.display()))?;

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -14,15 +14,20 @@ use super::schema;
 
 type Job<T> = Box<dyn FnOnce(Result<&mut Connection, Trouble>, &mut T) + Send>;
 
-/// Does jobs until it is dropped. `T` is what it keeps from one to the next.
-pub(super) struct Worker<T>(Sender<Job<T>>);
+/// Does jobs until it is dropped, which waits for those that are under way. `T` is what it keeps from one to the next.
+pub(super) struct Worker<T> {
+    /// None while it ends.
+    jobs: Option<Sender<Job<T>>>,
+    /// None where no thread was to be had.
+    thread: Option<JoinHandle<()>>,
+}
 
 impl<T: 'static> Worker<T> {
     /// Starts the thread; the file is opened for the first job, and anew for each until there is a database in it.
     pub(super) fn start(name: &str, path: PathBuf, kept: impl FnOnce() -> T + Send + 'static) -> Self {
         let (jobs, waiting) = channel::<Job<T>>();
         // Where no thread is to be had, the jobs end with it and say so.
-        let _ = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let mut kept = kept();
             let mut open: Option<Connection> = None;
             while let Ok(job) = waiting.recv() {
@@ -33,7 +38,16 @@ impl<T: 'static> Worker<T> {
                 job(database, &mut kept);
             }
         });
-        Self(jobs)
+        Self { jobs: Some(jobs), thread: thread.ok() }
+    }
+}
+
+impl<T> Drop for Worker<T> {
+    /// The last connection to close takes the files of the log away.
+    fn drop(&mut self) {
+        self.jobs = None;
+        // One that has panicked has closed its connection as well. From its own thread there is nothing to wait for.
+        let _ = self.thread.take().filter(|it| it.thread().id() != thread::current().id()).map(JoinHandle::join);
     }
 }
 
@@ -48,6 +62,9 @@ pub(super) async fn at_work<K: 'static, T: Send + 'static>(
         let _ = answer.send(database.and_then(|database| job(database, kept)));
     });
     let gone = || Trouble::Ended("the thread that works on it has ended".to_owned());
-    worker.0.send(job).map_err(|_| gone())?;
+    let sent = worker.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+    if !sent {
+        return Err(gone());
+    }
     answered.await.map_err(|_| gone())?
 }

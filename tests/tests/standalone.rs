@@ -1,0 +1,166 @@
+//! `vogeler`, the whole in one process, with no broker and no database beside it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use vogeler_tests::program::{Outcome, binary, command};
+use vogeler_tests::{Program, eventually};
+
+/// A folder to be in, as a person would.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, words: &[&str]) -> tokio::process::Command {
+        let mut command = command(binary("vogeler"));
+        command.current_dir(self.path()).args(words);
+        command
+    }
+
+    async fn vogeler(&self, words: &[&str]) -> Outcome {
+        Outcome::of(&mut self.command(words)).await
+    }
+
+    fn plugins(&self, descriptors: &str) {
+        fs::create_dir_all(self.path().join("mine/bin")).unwrap();
+        fs::write(self.path().join("mine/all.yaml"), descriptors).unwrap();
+    }
+}
+
+/// The commands that an answer tells to type.
+fn told(stdout: &str) -> Vec<String> {
+    let lines = stdout.lines().filter_map(|line| line.strip_prefix("  vogeler "));
+    lines.map(|line| line.split("   ").next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_first_look_finds_facts_and_what_it_says_to_ask_next_is_answered() {
+    let desk = Desk::new();
+    let first = desk.vogeler(&[]).await.expect(0);
+    assert!(first.stdout.starts_with("facts on ") && first.stdout.contains(": 1 stored\n"), "{first:?}");
+    assert!(first.stdout.contains(" of memory\n"), "what it found: {first:?}");
+    assert_eq!(first.stderr, "");
+    let asked = told(&first.stdout);
+    assert!(asked.len() >= 5, "{asked:?}");
+    for line in asked {
+        let words = shell_words::split(&line).unwrap();
+        let answer = desk.vogeler(&words.iter().map(String::as_str).collect::<Vec<_>>()).await.expect(0);
+        assert!(answer.stdout.lines().count() >= 2, "{line}: {answer:?}");
+    }
+    let mut left: Vec<_> = fs::read_dir(desk.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["vogeler.db", "vogeler.db.d"]);
+    let again = desk.vogeler(&[]).await.expect(0);
+    assert!(again.stdout.contains("packages on "), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_fleet_answers_as_many_machines_would() {
+    let desk = Desk::new();
+    let fleet = desk.vogeler(&["--nodes", "20", "-c", "facts", "-o", "json"]).await.expect(0);
+    let report: Value = serde_json::from_str(&fleet.stdout).unwrap();
+    assert_eq!((&report["stored"], report["nodes"].as_object().unwrap().len()), (&20.into(), 20), "{report}");
+    let web = desk.vogeler(&["--nodes", "20", "-n", "group:web,!web01.example.com", "-c", "ping"]).await.expect(0);
+    assert!(web.stdout.starts_with("ping on group:web,!web01.example.com: 6 stored\n"), "{web:?}");
+    let groups = desk.vogeler(&["view", "system_records/by_group", "--group", "-o", "csv"]).await.expect(0);
+    assert_eq!(groups.stdout, "key,value\napp,7\ndb,6\nweb,7\n", "{groups:?}");
+    let found = desk.vogeler(&["find", "exists ping && exists facts.os.id", "-o", "json"]).await.expect(0);
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(found.as_array().unwrap().len(), 6, "{found}");
+    let nodes = desk.vogeler(&["nodes", "-o", "csv"]).await.expect(0);
+    assert_eq!(nodes.stdout.lines().count(), 21, "{nodes:?}");
+    assert!(nodes.stderr.contains("between runs none has a queue"), "{nodes:?}");
+    let same = desk.vogeler(&["diff", "web02.example.com", "web03.example.com", "facts.os"]).await.expect(0);
+    assert!(!same.stdout.contains("facts.os"), "{same:?}");
+    let last = desk.vogeler(&["status"]).await.expect(0);
+    assert!(last.stdout.contains("ping on group:web,!web01.example.com: 6 stored"), "{last:?}");
+    desk.vogeler(&["retire", "app01.example.com", "--yes"]).await.expect(0);
+    assert_eq!(desk.vogeler(&["nodes", "-o", "csv"]).await.expect(0).stdout.lines().count(), 20);
+}
+
+#[tokio::test]
+async fn plugins_of_ones_own_are_tried_and_told_what_is_wrong_with_them() {
+    let desk = Desk::new();
+    desk.plugins(
+        "mine: {command: ./say, format: json}\nloud: {command: 'sh -c \"echo oops >&2; exit 3\"', format: string}\n",
+    );
+    fs::write(desk.path().join("mine/b.yaml"), "odd: {command: echo, colour: red}\n").unwrap();
+    let ran = desk.vogeler(&["--plugins", "mine", "-c", "loud", "-c", "odd"]).await.expect(4);
+    assert!(ran.stdout.contains("failed: exited with status 3: oops"), "{ran:?}");
+    assert!(ran.stdout.contains("refused: unknown alias"), "{ran:?}");
+    assert!(ran.stderr.contains("mine/b.yaml") && ran.stderr.contains("colour"), "{ran:?}");
+    let errors = desk.vogeler(&["errors", "-o", "csv"]).await.expect(0);
+    assert!(errors.stdout.contains("loud") && errors.stdout.contains("oops"), "{errors:?}");
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_here_is_said() {
+    let desk = Desk::new();
+    for (words, said) in [
+        (&["find", "a == 1"][..], "there are no records in vogeler.db yet"),
+        (&["-c", "ping", "--detach"], "nobody would be left to answer"),
+        (&["-n", "all"], "say which with -c"),
+        (&["-c", "ping", "nodes"], "-c belongs to a run"),
+        (&["--plugins", "nowhere", "--nodes", "0"], "invalid value '0'"),
+        (&["--design-docs", "nowhere"], "nowhere"),
+    ] {
+        let outcome = desk.vogeler(words).await.expect(1);
+        assert!(outcome.stderr.contains(said), "{words:?}: {outcome:?}");
+    }
+    fs::write(desk.path().join("other.db"), "words that are no database, and more of them, and more and more").unwrap();
+    let other = desk.vogeler(&["--db", "other.db", "nodes"]).await.expect(1);
+    assert!(other.stderr.contains("other.db") && other.stderr.contains("not a database"), "{other:?}");
+}
+
+#[tokio::test]
+async fn a_second_one_waits_for_nobody_and_ctrl_c_ends_everything() {
+    let desk = Desk::new();
+    desk.plugins("slow: {command: 'touch started; exec sleep 600', shell: true, format: string, cwd: /}\n");
+    let started = desk.path().join("started");
+    let text = fs::read_to_string(desk.path().join("mine/all.yaml")).unwrap();
+    fs::write(
+        desk.path().join("mine/all.yaml"),
+        text.replace("touch started", &format!("touch {}", started.display())),
+    )
+    .unwrap();
+    let mut run = Program::start(desk.command(&["--plugins", "mine", "-c", "slow"]), &desk.path().join("log"));
+    eventually(async || started.exists().then_some(()).ok_or("slow runs")).await;
+    let second = desk.vogeler(&["-c", "ping"]).await.expect(1);
+    assert!(second.stderr.contains("is another vogeler at work on vogeler.db?"), "{second:?}");
+    desk.vogeler(&["aliases"]).await.expect(0);
+    run.signal(Signal::SIGINT);
+    assert_eq!(run.ended().await, 130, "{}", run.log());
+    assert!(run.log().contains("what still runs is ended; to look at it again: vogeler status"), "{}", run.log());
+    let left = Outcome::of(command("pgrep").args(["-f", "exec sleep 600"])).await;
+    assert_eq!(left.stdout, "", "no plugin is left");
+}
+
+#[tokio::test]
+async fn the_other_programs_read_the_same_file() {
+    let desk = Desk::new();
+    desk.vogeler(&["--nodes", "3", "-c", "ping"]).await.expect(0);
+    let url = format!("sqlite://{}/vogeler.db", desk.path().display());
+    let runner = |words: &[&str]| {
+        let mut command = command(binary("vogeler-runner"));
+        command.args(["--dbhost", &url]).args(words);
+        command
+    };
+    let found = Outcome::of(&mut runner(&["find", "exists ping", "-o", "csv"])).await.expect(0);
+    assert_eq!(found.stdout.lines().count(), 4, "{found:?}");
+    let missing = format!("sqlite://{}/none.db", desk.path().display());
+    let mut asked = command(binary("vogeler-runner"));
+    let none = Outcome::of(asked.args(["--dbhost", &missing, "find", "a == 1"])).await.expect(1);
+    assert!(none.stderr.contains("there is no database at sqlite://"), "{none:?}");
+}
