@@ -72,6 +72,8 @@ async fn type_in(site: &Site, block: &[Example]) {
             None => shell.env_remove(name),
         };
     }
+    // `vogeler` leaves its files where it is typed.
+    shell.current_dir(site.path(""));
     shell.env("PATH", path).env("COLUMNS", "120").args(["--norc", "-c", &script]);
     let typed = Outcome::of(&mut shell).await;
     let printed: Vec<&str> = typed.stdout.split('\0').skip(1).collect();
