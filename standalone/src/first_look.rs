@@ -125,7 +125,7 @@ fn questions(records: &[Value], database: &Path) -> String {
         known.or_else(|| installed.and_then(|all| all.keys().next().map(String::as_str))).unwrap_or("openssl");
     let asked = [
         (format!("show {node} facts.os"), "a part of a record"),
-        (format!("find 'facts.os.family == \"{family}\"'"), "nodes by what is known of them"),
+        (format!("find 'facts.os.family == \"{family}\"'"), "nodes by what is known"),
         (
             format!("view packages/by_name --group-level 2 --start '[\"{package}\"]' --end '[\"{package}\",{{}}]'"),
             "its versions",
@@ -134,11 +134,9 @@ fn questions(records: &[Value], database: &Path) -> String {
         ("-c ports -c users".to_owned(), "collects it"),
         ("--nodes 20 -c facts".to_owned(), "a fleet of twenty nodes"),
     ];
-    let asked = asked.map(|(words, what)| (format!("vogeler{file} {words}"), what));
-    let width = asked.iter().map(|(words, _)| words.len()).max().unwrap_or_default();
     let mut text = format!("\nThe records are in {}. What to ask next:\n", database.display());
     for (words, what) in asked {
-        let _ = writeln!(text, "  {words:width$}   {what}");
+        let _ = writeln!(text, "  {what:28} vogeler{file} {words}");
     }
     text
 }
@@ -160,7 +158,7 @@ mod tests {
             "\nweb01\n  Debian GNU/Linux 12, Linux 6.1.0, x86_64\n  2 processors, 4096 MiB of memory\n  2 packages\n\nweb02\n\nand 18 more\n"
         );
         let asked = questions(&[full], Path::new("vogeler.db"));
-        assert!(asked.contains("vogeler show web01 facts.os "), "{asked}");
+        assert!(asked.contains("a part of a record           vogeler show web01 facts.os\n"), "{asked}");
         assert!(
             asked.contains(r#"vogeler view packages/by_name --group-level 2 --start '["bash"]' --end '["bash",{}]'"#),
             "{asked}"

@@ -41,8 +41,8 @@ impl Desk {
 
 /// The commands that an answer tells to type.
 fn told(stdout: &str) -> Vec<String> {
-    let lines = stdout.lines().filter_map(|line| line.strip_prefix("  vogeler "));
-    lines.map(|line| line.split("   ").next().unwrap().to_owned()).collect()
+    let lines = stdout.lines().filter(|line| line.starts_with("  "));
+    lines.filter_map(|line| line.split_once("   vogeler ")).map(|(_, words)| words.to_owned()).collect()
 }
 
 #[tokio::test]
