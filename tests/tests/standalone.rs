@@ -94,13 +94,12 @@ async fn a_fleet_answers_as_many_machines_would() {
 async fn plugins_of_ones_own_are_tried_and_told_what_is_wrong_with_them() {
     let desk = Desk::new();
     desk.plugins(
-        "mine: {command: ./say, format: json}\nloud: {command: 'sh -c \"echo oops >&2; exit 3\"', format: string}\n",
+        "mine: {command: ./say, format: json}\nloud: {command: 'sh -c \"echo oops >&2; exit 3\"', format: string}\nodd: {command: echo, colour: red}\n",
     );
-    fs::write(desk.path().join("mine/b.yaml"), "odd: {command: echo, colour: red}\n").unwrap();
     let ran = desk.vogeler(&["--plugins", "mine", "-c", "loud", "-c", "odd"]).await.expect(4);
     assert!(ran.stdout.contains("failed: exited with status 3: oops"), "{ran:?}");
     assert!(ran.stdout.contains("refused: unknown alias"), "{ran:?}");
-    assert!(ran.stderr.contains("mine/b.yaml") && ran.stderr.contains("colour"), "{ran:?}");
+    assert!(ran.stderr.contains("mine/all.yaml:3: odd: ") && ran.stderr.contains("colour"), "{ran:?}");
     let errors = desk.vogeler(&["errors", "-o", "csv"]).await.expect(0);
     assert!(errors.stdout.contains("loud") && errors.stdout.contains("oops"), "{errors:?}");
 }

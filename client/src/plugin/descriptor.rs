@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_yaml::Spanned;
 use vogeler_process::duration;
 use vogeler_protocol::{Alias, Format, Key};
@@ -87,28 +88,54 @@ impl std::fmt::Display for Broken {
 /// Reads a YAML descriptor: what can be run, and what is wrong with the rest.
 pub(super) fn read(file: &Path, text: &str, program_dir: &Path) -> (Vec<Plugin>, Vec<Broken>) {
     let broken = |line, alias, reason| Broken { file: file.to_owned(), line, alias, reason };
-    let options = serde_yaml::options! { with_snippet: false, strict_booleans: true };
-    let parsed: Result<Option<BTreeMap<String, Spanned<Fields>>>, _> = serde_yaml::from_str_with_options(text, options);
-    let aliases = match parsed {
-        Ok(aliases) => aliases.unwrap_or_default(),
-        Err(error) => {
-            let line = error.location().map(|location| location.line());
-            return (Vec::new(), vec![broken(line, None, first_line(&error.to_string()))]);
-        }
-    };
     let (mut plugins, mut faults) = (Vec::new(), Vec::new());
+    let mut text = text.to_owned();
+    let aliases = loop {
+        let error = match parse::<Fields>(&text) {
+            Ok(aliases) => break aliases,
+            Err(error) => error,
+        };
+        let line = error.location().map(|location| location.line());
+        let reason = first_line(&error.to_string());
+        let Some((alias, rest)) = line.and_then(|line| without_alias_at(&text, line)) else {
+            return (Vec::new(), vec![broken(line, None, reason)]);
+        };
+        faults.push(broken(line, Some(alias), reason));
+        text = rest;
+    };
     for (alias, fields) in aliases {
-        // The value begins on the line below its alias, unless it is written in one line.
-        let line = text
-            .lines()
-            .position(|line| line.trim_end().strip_prefix(&alias).is_some_and(|rest| rest.starts_with(':')));
-        let line = line.map_or_else(|| fields.referenced.line(), |line| line as u64 + 1);
+        let line = Some(line_of(&text, &alias, &fields));
         match plugin(&alias, fields.value, program_dir) {
             Ok(plugin) => plugins.push(plugin),
-            Err(reason) => faults.push(broken(Some(line), Some(alias), reason)),
+            Err(reason) => faults.push(broken(line, Some(alias), reason)),
         }
     }
     (plugins, faults)
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<BTreeMap<String, Spanned<T>>, serde_yaml::Error> {
+    let options = serde_yaml::options! { with_snippet: false, strict_booleans: true };
+    serde_yaml::from_str_with_options::<Option<_>>(text, options).map(Option::unwrap_or_default)
+}
+
+/// Counted from one. The value begins on the line below its alias, unless it is written in one line.
+fn line_of<T>(text: &str, alias: &str, value: &Spanned<T>) -> u64 {
+    let is_its = |line: &str| line.trim_end().strip_prefix(alias).is_some_and(|rest| rest.starts_with(':'));
+    text.lines().position(is_its).map_or_else(|| value.referenced.line(), |line| line as u64 + 1)
+}
+
+/// The alias whose lines have that one among them, and the text with these left blank: the others serve on. None where
+/// the text is no YAML, so that nobody can tell where an alias ends.
+fn without_alias_at(text: &str, line: u64) -> Option<(String, String)> {
+    let aliases = parse::<IgnoredAny>(text).ok()?;
+    let mut starts: Vec<(u64, String)> =
+        aliases.into_iter().map(|(alias, value)| (line_of(text, &alias, &value), alias)).collect();
+    starts.sort();
+    let (start, alias) = starts.iter().rfind(|(start, _)| *start <= line)?.clone();
+    let end = starts.iter().map(|(start, _)| *start).find(|next| *next > start).unwrap_or(u64::MAX);
+    let kept = (1..).zip(text.lines()).map(|(number, line)| if (start..end).contains(&number) { "" } else { line });
+    let kept: Vec<&str> = kept.collect();
+    Some((alias, kept.join("\n")))
 }
 
 fn first_line(text: &str) -> String {
@@ -253,9 +280,20 @@ mod tests {
             assert!(shown.starts_with(expected), "{text}: {shown}");
         }
         let unknown = one("a:\n  command: x\n  comand: y\n  format: raw\n").unwrap_err();
-        assert!(unknown.starts_with("p.yaml:3: ") && unknown.contains("comand"), "{unknown}");
+        assert!(unknown.starts_with("p.yaml:3: a: ") && unknown.contains("comand"), "{unknown}");
         let syntax = one("a:\n  command: [x\nb: 1\n").unwrap_err();
         assert!(syntax.starts_with("p.yaml:"), "{syntax}");
+    }
+
+    #[test]
+    fn an_alias_that_is_spelt_wrong_does_not_disturb_its_neighbours() {
+        let text = "a: {command: x, format: raw}\nb:\n  command: x\n  colour: red\n\n# words\nc:\n  command: [x]\n  format: raw\nd: 5\n";
+        let (plugins, broken) = read(Path::new("p.yaml"), text, Path::new("/nonexistent"));
+        assert_eq!(plugins.iter().map(|plugin| plugin.alias.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+        let shown: Vec<_> = broken.iter().map(ToString::to_string).collect();
+        assert!(shown[0].starts_with("p.yaml:4: b: ") && shown[0].contains("colour"), "{shown:?}");
+        assert!(shown[1].starts_with("p.yaml:10: d: "), "{shown:?}");
+        assert_eq!(shown.len(), 2, "{shown:?}");
     }
 
     #[test]
