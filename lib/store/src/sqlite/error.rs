@@ -20,6 +20,9 @@ pub(super) enum Trouble {
     /// It does not answer what was asked, as an HTTP status would say it.
     #[error("{1}")]
     Refused(u16, String),
+    /// An index cannot be built because of a document.
+    #[error("{0}")]
+    Spoilt(String),
     /// What is in it cannot be read.
     #[error("{0}")]
     Damaged(String),
@@ -61,6 +64,7 @@ impl Trouble {
         match self {
             Self::Missing => StoreError::Missing { address },
             Self::Refused(status, reason) => StoreError::Refused { address, status, reason },
+            Self::Spoilt(reason) => StoreError::Refused { address, status: 500, reason },
             Self::Damaged(_) => StoreError::Garbled { address, reason },
             Self::Schema(_) => StoreError::Unable { address, reason },
             Self::Ended(_) | Self::File(_) => StoreError::Away { address, reason },

@@ -1,9 +1,14 @@
 //! Views: an index for each design document, brought up to date before it answers.
 //!
-//! Start at [`Indexer::answer`]. An index belongs to the maps that made it, by their signature; changed documents are
-//! mapped again, and no others. A design document with other maps has another index, which is built before it counts.
+//! Start at [`Indexer::answer`]. An index belongs to the functions that made it, by their signature; changed documents are
+//! mapped again, and no others. A design document with other functions has another index, which is built before it counts.
+//!
+//! As in CouchDB one document can spoil an index: over an exception it is left out, but where a map does not come to an end,
+//! or a reduce cannot take what it emitted, no question to the design document is answered until either is changed. That is
+//! noted in the file, so that nobody waits for the same function twice.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use serde::Deserialize;
@@ -13,8 +18,11 @@ use vogeler_protocol::Digest;
 use super::documents::{rev, whole};
 use super::error::Trouble;
 use crate::design_docs::DesignDoc;
-use crate::view::{IndexRow, Mapper, Placed, Plan, Reducer, arranged, fingerprint};
+use crate::view::{IndexRow, Mapper, Placed, Plan, Reducer, Refusal, Uncompilable, arranged, fingerprint};
 use crate::{Synced, ViewQuery, ViewRow};
+
+#[cfg(test)]
+mod tests;
 
 /// So many documents are mapped and written at once.
 const BATCH: i64 = 200;
@@ -33,19 +41,38 @@ struct View {
 }
 
 impl Design {
-    /// Of what its maps are, and of how keys are ordered.
+    /// Of what its functions are, and of how keys are ordered.
     fn signature(&self) -> String {
-        let maps: BTreeMap<&str, &str> =
-            self.views.iter().map(|(name, view)| (name.as_str(), view.map.as_str())).collect();
-        let text = serde_json::json!([fingerprint(), maps]).to_string();
+        let functions: BTreeMap<&str, [Option<&str>; 2]> = self
+            .views
+            .iter()
+            .map(|(name, view)| (name.as_str(), [Some(view.map.as_str()), view.reduce.as_deref()]))
+            .collect();
+        let text = serde_json::json!([fingerprint(), functions]).to_string();
         Digest::of_bytes(text.as_bytes()).as_str().to_owned()
     }
 }
 
-/// Keeps the indexes. It holds on to the maps that it has compiled.
+/// The functions of a design document, compiled, in the order of its views.
+struct Functions {
+    mapper: Mapper,
+    reducers: Vec<Option<Reducer>>,
+}
+
+impl Functions {
+    fn compile(design: &Design) -> Result<Self, Uncompilable> {
+        let maps: Vec<(&str, &str)> =
+            design.views.iter().map(|(name, view)| (name.as_str(), view.map.as_str())).collect();
+        let reducer = |(name, view): (&String, &View)| view.reduce.as_deref().map(|reduce| Reducer::new(name, reduce));
+        let reducers = design.views.iter().map(|view| reducer(view).transpose()).collect::<Result<_, _>>()?;
+        Ok(Self { mapper: Mapper::new(&maps)?, reducers })
+    }
+}
+
+/// Keeps the indexes. It holds on to the functions that it has compiled.
 #[derive(Default)]
 pub(super) struct Indexer {
-    mappers: BTreeMap<String, Mapper>,
+    functions: BTreeMap<String, Functions>,
 }
 
 impl Indexer {
@@ -63,12 +90,21 @@ impl Indexer {
             .optional()?;
         let Some(body) = body else { return Err(Trouble::Refused(404, "missing".to_owned())) };
         let read: Design = serde_json::from_str(&body).map_err(|error| Trouble::Damaged(error.to_string()))?;
-        let Some((place, (_, view))) = (0_i64..).zip(&read.views).find(|(_, (view, _))| *view == name) else {
+        let Some(((place, (_, view)), index)) =
+            (0_i64..).zip(&read.views).zip(0..).find(|((_, (view, _)), _)| *view == name)
+        else {
             return Err(Trouble::Refused(404, "missing_named_view".to_owned()));
         };
-        let plan = Plan::new(query, view.reduce.is_some())?;
-        let mut reducer = view.reduce.as_deref().map(|reduce| Reducer::new(name, reduce)).transpose()?;
-        let number = self.refresh(database, design, &read)?;
+        let plan = match Plan::new(query, view.reduce.is_some()) {
+            // This is found out later: a spoilt index comes first.
+            Err(refusal @ Refusal::NoRange { .. }) => Err(refusal),
+            other => Ok(other?),
+        };
+        let signature = read.signature();
+        let functions = self.compiled(&signature, &read)?;
+        let number = number(database, design, &signature)?;
+        refresh(database, number, design, functions)?;
+        let plan = plan?;
         let order = if plan.descending() { "DESC" } else { "ASC" };
         let mut asked = database.prepare_cached(&format!(
             "SELECT sort, document, key, value FROM rows
@@ -79,8 +115,9 @@ impl Indexer {
         let rows = asked.query_map(params![number, place, range.low, range.high], |row| {
             Ok(IndexRow { sort: row.get(0)?, id: row.get(1)?, key: row.get(2)?, value: row.get(3)? })
         })?;
-        let answer = plan.answer(reducer.as_mut().filter(|_| plan.is_reduced()), rows)?;
-        if let Some(failure) = reducer.as_mut().and_then(Reducer::thrown) {
+        let mut reducer = functions.reducers.get_mut(index).and_then(Option::as_mut);
+        let answer = plan.answer(reducer.as_deref_mut().filter(|_| plan.is_reduced()), rows)?;
+        if let Some(failure) = reducer.and_then(Reducer::thrown) {
             warn!(design, view = name, reason = %failure, "a reduce has thrown");
         }
         Ok(answer)
@@ -96,10 +133,14 @@ impl Indexer {
             return Ok(Synced::Unchanged);
         }
         let read: Design = serde_json::from_str(&body).map_err(|error| Trouble::Damaged(error.to_string()))?;
-        for (name, view) in &read.views {
-            view.reduce.as_deref().map(|reduce| Reducer::new(name, reduce)).transpose()?;
+        let signature = read.signature();
+        let functions = self.compiled(&signature, &read)?;
+        let number = number(database, doc.name(), &signature)?;
+        match refresh(database, number, doc.name(), functions) {
+            // There is nothing that it would take the place of; who asks is told.
+            Err(Trouble::Spoilt(_)) if before.is_none() => {}
+            other => other?,
         }
-        let number = self.refresh(database, doc.name(), &read)?;
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction
             .execute("INSERT OR REPLACE INTO designs (name, body) VALUES (?1, ?2)", params![doc.name(), body])?;
@@ -112,34 +153,61 @@ impl Indexer {
         Ok(if before.is_some() { Synced::Updated } else { Synced::Created })
     }
 
-    /// Maps what has changed since; the number of the index.
-    fn refresh(&mut self, database: &mut Connection, design: &str, read: &Design) -> Result<i64, Trouble> {
-        let signature = read.signature();
-        database.execute(
-            "INSERT OR IGNORE INTO indexes (design, signature, seq) VALUES (?1, ?2, 0)",
-            params![design, signature],
-        )?;
-        let mapper = match self.mappers.entry(signature.clone()) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => {
-                let maps: Vec<(&str, &str)> =
-                    read.views.iter().map(|(name, view)| (name.as_str(), view.map.as_str())).collect();
-                new.insert(Mapper::new(&maps)?)
-            }
-        };
-        loop {
-            let (number, built): (i64, i64) = database.query_row(
-                "SELECT number, seq FROM indexes WHERE design = ?1 AND signature = ?2",
-                params![design, signature],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            let changed = changed(database, built)?;
-            let Some(last) = changed.last().map(|document| document.seq) else { return Ok(number) };
-            let mapped: Vec<(String, Vec<Vec<Placed>>)> =
-                changed.into_iter().map(|document| document.mapped(mapper, design)).collect();
-            write(database, number, built, last, &mapped)?;
+    fn compiled(&mut self, signature: &str, design: &Design) -> Result<&mut Functions, Uncompilable> {
+        match self.functions.entry(signature.to_owned()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => Ok(new.insert(Functions::compile(design)?)),
         }
     }
+}
+
+/// The number of an index, which may be one of nothing yet.
+fn number(database: &Connection, design: &str, signature: &str) -> Result<i64, Trouble> {
+    let mut known = database.prepare_cached("SELECT number FROM indexes WHERE design = ?1 AND signature = ?2")?;
+    let mut find = || known.query_row([design, signature], |row| row.get(0)).optional();
+    if let Some(number) = find()? {
+        return Ok(number);
+    }
+    database.execute(
+        "INSERT OR IGNORE INTO indexes (design, signature, seq) VALUES (?1, ?2, 0)",
+        params![design, signature],
+    )?;
+    find()?.ok_or_else(|| Trouble::Damaged("an index is gone".to_owned()))
+}
+
+/// Maps what has changed since.
+fn refresh(database: &mut Connection, number: i64, design: &str, functions: &mut Functions) -> Result<(), Trouble> {
+    loop {
+        let (built, spoilt) = state(database, number)?;
+        if let Some(words) = spoilt {
+            return Err(Trouble::Spoilt(words));
+        }
+        let mut step = Step { number, built, last: built, mapped: Vec::new(), spoilt: None };
+        let changed = changed(database, built)?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        for document in changed {
+            let seq = document.seq;
+            match document.mapped(functions, design) {
+                Ok(mapped) => step.mapped.push(mapped),
+                Err(words) => {
+                    step.spoilt = Some((seq, words));
+                    break;
+                }
+            }
+            step.last = seq;
+        }
+        step.write(database)?;
+    }
+}
+
+/// Up to which write an index is built, and why it is of no use, if so.
+fn state(database: &Connection, number: i64) -> Result<(i64, Option<String>), Trouble> {
+    let mut asked = database.prepare_cached(
+        "SELECT seq, (SELECT spoilt FROM documents WHERE documents.seq = spoilt_by) FROM indexes WHERE number = ?1",
+    )?;
+    Ok(asked.query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
 /// A document that was written after an index was built.
@@ -150,25 +218,48 @@ struct Changed {
     document: Option<String>,
 }
 
+/// A document's id, and its rows in each view.
+type Mapped = (String, Vec<Vec<Placed>>);
+
 impl Changed {
-    /// The rows of each view.
-    fn mapped(self, mapper: &mut Mapper, design: &str) -> (String, Vec<Vec<Placed>>) {
+    /// Its rows; or why it spoils the index.
+    fn mapped(self, functions: &mut Functions, design: &str) -> Result<Mapped, String> {
         let Self { id, document, .. } = self;
-        let Some(document) = document else { return (id, Vec::new()) };
-        let views: Vec<String> = mapper.views().map(str::to_owned).collect();
-        let rows = mapper.map(&document).into_iter().zip(views).map(|(emitted, view)| {
-            let placed = match emitted {
-                Ok(emitted) => arranged(emitted).map_err(|error| error.to_string()),
-                Err(failure) => Err(failure.to_string()),
+        let Some(document) = document else { return Ok((id, Vec::new())) };
+        let emitted = functions.mapper.map(&document);
+        let mut all = Vec::with_capacity(emitted.len());
+        for ((emitted, view), reducer) in emitted.into_iter().zip(functions.mapper.views()).zip(&functions.reducers) {
+            let spoilt = |function: &str, reason: &dyn ToString| {
+                let reason = reason.to_string();
+                warn!(
+                    design,
+                    view,
+                    document = id,
+                    reason,
+                    "a {function} fails over a document, and no view is answered"
+                );
+                format!(
+                    "no view of {design} is answered, since the {function} of {view} fails over {id}: {reason}; the record \
+                     or the design document has to be changed"
+                )
             };
-            // As in CouchDB: a document over which a map fails is not in its view.
-            placed.unwrap_or_else(|reason| {
+            let left_out = |reason: &dyn ToString| {
+                let reason = reason.to_string();
                 warn!(design, view, document = id, reason, "a map has failed over a document, which is left out");
                 Vec::new()
-            })
-        });
-        let rows = rows.collect();
-        (id, rows)
+            };
+            let placed = match emitted {
+                Ok(emitted) => arranged(emitted).unwrap_or_else(|error| left_out(&error)),
+                Err(failure) if failure.spoils_the_view() => return Err(spoilt("map", &failure)),
+                Err(failure) => left_out(&failure),
+            };
+            if let Some(reducer) = reducer {
+                let taken = placed.iter().try_for_each(|row| reducer.takes(&row.value));
+                taken.map_err(|reason| spoilt("reduce", &reason))?;
+            }
+            all.push(placed);
+        }
+        Ok((id, all))
     }
 }
 
@@ -184,34 +275,44 @@ fn changed(database: &Connection, built: i64) -> Result<Vec<Changed>, Trouble> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Puts the rows of some documents in the place of what they had, unless another process was faster.
-fn write(
-    database: &mut Connection,
+/// An index on its way from one write to a later one.
+struct Step {
     number: i64,
     built: i64,
     last: i64,
-    mapped: &[(String, Vec<Vec<Placed>>)],
-) -> Result<(), Trouble> {
-    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let moved = transaction
-        .execute("UPDATE indexes SET seq = ?3 WHERE number = ?1 AND seq = ?2", params![number, built, last])?;
-    if moved == 0 {
-        return Ok(());
-    }
-    {
-        let mut removing = transaction.prepare_cached("DELETE FROM rows WHERE number = ?1 AND document = ?2")?;
-        let mut adding = transaction.prepare_cached(
-            "INSERT INTO rows (number, view, sort, document, place, key, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    mapped: Vec<Mapped>,
+    /// The write that it cannot get past, and why.
+    spoilt: Option<(i64, String)>,
+}
+
+impl Step {
+    /// Puts the rows of the documents in the place of what they had, unless another process was faster.
+    fn write(&self, database: &mut Connection) -> Result<(), Trouble> {
+        let Self { number, built, last, mapped, spoilt } = self;
+        let (spoilt_by, words) = spoilt.as_ref().map(|(seq, words)| (*seq, words.as_str())).unzip();
+        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let moved = transaction.execute(
+            "UPDATE indexes SET seq = ?3, spoilt_by = ?4, spoilt = ?5 WHERE number = ?1 AND seq = ?2",
+            params![number, built, last, spoilt_by, words],
         )?;
-        for (id, views) in mapped {
-            removing.execute(params![number, id])?;
-            for (view, rows) in (0_i64..).zip(views) {
-                for (place, row) in (0_i64..).zip(rows) {
-                    adding.execute(params![number, view, row.sort, id, place, row.key, row.value])?;
+        if moved == 0 {
+            return Ok(());
+        }
+        {
+            let mut removing = transaction.prepare_cached("DELETE FROM rows WHERE number = ?1 AND document = ?2")?;
+            let mut adding = transaction.prepare_cached(
+                "INSERT INTO rows (number, view, sort, document, place, key, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?;
+            for (id, views) in mapped {
+                removing.execute(params![number, id])?;
+                for (view, rows) in (0_i64..).zip(views) {
+                    for (place, row) in (0_i64..).zip(rows) {
+                        adding.execute(params![number, view, row.sort, id, place, row.key, row.value])?;
+                    }
                 }
             }
         }
+        transaction.commit()?;
+        Ok(())
     }
-    transaction.commit()?;
-    Ok(())
 }

@@ -8,13 +8,14 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::Trouble;
 
 /// Written into the file (`user_version`); another number is another layout.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long a writer waits for another process's.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// A deleted document keeps its row, without a body, and so its revisions go on. `seq` counts the writes of the whole
-/// database: an index is built up to one. `listed` are the nodes that are in service.
+/// database: an index is built up to one. `listed` are the nodes that are in service. An index is spoilt, in those words, as
+/// long as the write `spoilt_by` stands.
 const TABLES: &str = "
     CREATE TABLE documents (
         id TEXT PRIMARY KEY,
@@ -32,6 +33,8 @@ const TABLES: &str = "
         design TEXT NOT NULL,
         signature TEXT NOT NULL,
         seq INTEGER NOT NULL,
+        spoilt_by INTEGER,
+        spoilt TEXT,
         UNIQUE (design, signature)
     );
     CREATE TABLE rows (

@@ -110,6 +110,20 @@ impl Reducer {
         matches!(self.0, Kind::Count)
     }
 
+    /// Whether it can take a value at all. CouchDB reduces while it builds an index, which such a value spoils for all of
+    /// the design document.
+    ///
+    /// # Errors
+    /// It cannot, in CouchDB's words.
+    pub fn takes(&self, emitted: &str) -> Result<(), NoReduction> {
+        match self.0 {
+            Kind::Stats => builtin::stats([json(emitted)?]).map(drop).map_err(value),
+            Kind::Sum => builtin::sum([json(emitted)?]).map(drop).map_err(value),
+            // A function may do with a value what it likes.
+            Kind::Count | Kind::Distinct | Kind::Script(_) => Ok(()),
+        }
+    }
+
     /// What a JavaScript reduce threw last, if it threw since this was asked last. Its result was `null` then.
     pub fn thrown(&mut self) -> Option<Failure> {
         match &mut self.0 {
