@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde::Deserialize;
+use serde_json::Value;
 use vogeler_protocol::{Group, NodeName, Timestamp};
 
 use super::Couch;
@@ -10,15 +11,39 @@ use crate::{KnownNode, StoreError, ViewQuery, ViewRow};
 
 #[derive(Deserialize)]
 struct Rows {
-    rows: Vec<ViewRow>,
+    rows: Vec<Told>,
+}
+
+/// A row, or why there are no more of them: a reduce that fails over a group says so in its place, with status 200.
+#[derive(Deserialize)]
+struct Told {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    key: Value,
+    #[serde(default)]
+    value: Value,
+    error: Option<String>,
+    #[serde(default)]
+    reason: String,
 }
 
 impl Couch {
     pub(super) async fn rows(&self, design: &str, view: &str, query: &ViewQuery) -> Result<Vec<ViewRow>, StoreError> {
         let path = format!("/_design/{}/_view/{}", segment(design), segment(view));
         let request = self.request(Method::GET, &path, &parameters(query));
-        let rows: Rows = self.json_within(request, Some(VIEW_TIMEOUT)).await?;
-        Ok(rows.rows)
+        self.told(self.json_within(request, Some(VIEW_TIMEOUT)).await?)
+    }
+
+    fn told(&self, answer: Rows) -> Result<Vec<ViewRow>, StoreError> {
+        let row = |Told { id, key, value, error, reason }| match error {
+            None => Ok(ViewRow { id, key, value }),
+            Some(error) => {
+                let reason = format!("{error}: {reason}");
+                Err(StoreError::Refused { address: self.address().to_owned(), status: 500, reason })
+            }
+        };
+        answer.rows.into_iter().map(row).collect()
     }
 
     /// From the view that ships with the server; where that is not loaded, from the list of ids.
@@ -40,7 +65,7 @@ impl Couch {
     async fn ids(&self) -> Result<Vec<KnownNode>, StoreError> {
         let rows: Rows = self.json(self.request(Method::GET, "/_all_docs", &[])).await?;
         let node = |row: ViewRow| Some(KnownNode { node: row.id?.parse().ok()?, updated_at: None });
-        Ok(rows.rows.into_iter().filter_map(node).collect())
+        Ok(self.told(rows)?.into_iter().filter_map(node).collect())
     }
 }
 
@@ -52,7 +77,7 @@ fn seen(row: ViewRow) -> Option<KnownNode> {
 /// As CouchDB wants them in an address: keys are JSON.
 fn parameters(query: &ViewQuery) -> Vec<(&'static str, String)> {
     let ViewQuery { key, startkey, endkey, reduce, group, group_level, descending, limit } = query;
-    let json = |name, value: &Option<serde_json::Value>| value.as_ref().map(|value| (name, value.to_string()));
+    let json = |name, value: &Option<Value>| value.as_ref().map(|value| (name, value.to_string()));
     let given = [
         json("key", key),
         json("startkey", startkey),
