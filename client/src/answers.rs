@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 use vogeler_messaging::topology::{run_key, slot_key};
-use vogeler_messaging::{Message, Properties, Publish, Session, Topology};
+use vogeler_messaging::{Current, Message, Properties, Publish, Session, Topology};
 use vogeler_protocol::message::{
     self, Command, CommandResult, Event, Failure, FailureKind, Hello, MAX_RESULT_BYTES, Notice, Payload, Version,
 };
@@ -45,20 +44,14 @@ pub struct Answers<S> {
     topology: Topology,
     clock: Clock,
     random: Random,
-    session: watch::Receiver<Option<S>>,
+    session: Current<Option<S>>,
     outbox: Outbox<S>,
     seq: u64,
 }
 
 impl<S: Session> Answers<S> {
     /// A way out over the session of the moment.
-    pub fn new(
-        origin: Origin,
-        topology: Topology,
-        clock: Clock,
-        random: Random,
-        session: watch::Receiver<Option<S>>,
-    ) -> Self {
+    pub fn new(origin: Origin, topology: Topology, clock: Clock, random: Random, session: Current<Option<S>>) -> Self {
         let outbox = Outbox::new(session.clone(), random.clone());
         Self { origin, topology, clock, random, session, outbox, seq: 0 }
     }
@@ -215,7 +208,7 @@ impl<S: Session> Answers<S> {
 
     /// Tells the runner, if it wants to hear; what is lost here it finds in the record.
     pub fn tell(&self, command: &Command, notice: Notice, detail: Option<String>) {
-        let session = self.session.borrow().clone();
+        let session = self.session.get();
         let Some(session) = session.filter(|_| command.want_events) else { return };
         let event = Event {
             v: Version,

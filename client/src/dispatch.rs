@@ -22,6 +22,7 @@ use crate::link::Heard;
 use crate::outbox::{Letter, Sent};
 use crate::plugin::Plugin;
 use crate::plugin::execute::{Execution, Executor};
+use crate::plugin::programs::Programs;
 use crate::plugin::registry::Registry;
 
 /// How far the clocks of a runner and a node may differ before a command counts as expired.
@@ -50,6 +51,7 @@ pub struct Dispatch<S: Session, A> {
     clock: Clock,
     random: Random,
     registry: Arc<Registry>,
+    programs: Programs,
     groups: Vec<Group>,
     journal: Journal,
     concurrency: usize,
@@ -73,6 +75,8 @@ pub struct DispatchParts<S: Session> {
     pub random: Random,
     /// The plugins.
     pub registry: Arc<Registry>,
+    /// What runs them.
+    pub programs: Programs,
     /// The groups.
     pub groups: Vec<Group>,
     /// What was begun and answered.
@@ -89,6 +93,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             clock: parts.clock,
             random: parts.random,
             registry: parts.registry,
+            programs: parts.programs,
             groups: parts.groups,
             journal: parts.journal,
             concurrency: parts.concurrency.max(1),
@@ -292,6 +297,7 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             node: self.answers.node().clone(),
             version: env!("CARGO_PKG_VERSION"),
             clock: self.clock.clone(),
+            programs: self.programs.clone(),
         };
         let first = runs.first().map(ToString::to_string).unwrap_or_default();
         self.executions.spawn(async move {

@@ -5,13 +5,13 @@
 //! that did not live to finish it, which a plugin that kills its client would otherwise repeat for
 //! ever.
 
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
 
 use vogeler_protocol::{Alias, RunId, Timestamp};
+
+use crate::disk::{Appending, Disk};
 
 /// The file is written anew when it has grown to this many bytes.
 const COMPACT_AT: u64 = 1 << 20;
@@ -46,25 +46,25 @@ struct Entry {
 /// The journal of one state directory.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    file: File,
-    entries: HashMap<Asked, Entry>,
+    disk: Arc<dyn Disk>,
+    file: Box<dyn Appending>,
+    entries: BTreeMap<Asked, Entry>,
 }
+
+/// The file's name. A rewrite is beside it until it is whole.
+pub const FILE: &str = "journal";
 
 impl Journal {
     /// Reads the journal, or begins one. A last line that a crash cut short does not count.
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let text = match fs::read(path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
+    pub fn open(disk: Arc<dyn Disk>) -> io::Result<Self> {
+        let bytes = disk.read(FILE)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         let entries = whole.lines().filter_map(read_line).collect();
-        let mut journal = Self { path: path.to_owned(), file: append(path)?, entries };
+        let mut journal = Self { file: disk.append(FILE)?, disk, entries };
         if whole.len() != text.len() {
             journal.rewrite()?;
         }
@@ -90,8 +90,8 @@ impl Journal {
             lines.push_str(&line(asked, &entry));
             self.entries.insert(asked.clone(), entry);
         }
-        self.file.write_all(lines.as_bytes())?;
-        self.file.sync_data()
+        self.file.write(&lines)?;
+        self.file.sync()
     }
 
     /// Notes that the broker has the result of these commands. May be lost in a crash: they are
@@ -107,8 +107,8 @@ impl Journal {
             lines.push_str(&line(&asked, &entry));
             self.entries.insert(asked, entry);
         }
-        self.file.write_all(lines.as_bytes())?;
-        if self.file.metadata()?.len() > COMPACT_AT {
+        self.file.write(&lines)?;
+        if self.file.bytes()? > COMPACT_AT {
             let oldest = now.as_millisecond() / 1000 - KEEP_AFTER_EXPIRY;
             self.entries.retain(|_, entry| entry.expires > oldest);
             self.rewrite()?;
@@ -117,19 +117,11 @@ impl Journal {
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
-        let beside = self.path.with_extension("new");
         let text: String = self.entries.iter().map(|(asked, entry)| line(asked, entry)).collect();
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        self.file = append(&self.path)?;
+        self.disk.replace(FILE, &text)?;
+        self.file = self.disk.append(FILE)?;
         Ok(())
     }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 fn line((run, alias): &Asked, entry: &Entry) -> String {
@@ -155,40 +147,44 @@ fn read_line(text: &str) -> Option<(Asked, Entry)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Directory;
 
     fn asked(number: u8) -> Asked {
         (format!("019aa0b0-0000-7000-8000-0000000000{number:02}").parse().unwrap(), "rpms".parse().unwrap())
     }
 
+    fn disk(dir: &tempfile::TempDir) -> Arc<dyn Disk> {
+        Arc::new(Directory::take(dir.path()).unwrap())
+    }
+
     #[test]
     fn survives_a_restart_and_a_line_cut_short() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
+        let disk = disk(&dir);
         let later = Timestamp::from_millisecond(4_000_000_000_000);
-        let mut journal = Journal::open(&path).unwrap();
+        let mut journal = Journal::open(disk.clone()).unwrap();
         journal.started(&[(asked(1), later), (asked(2), later)], (7, 3)).unwrap();
         journal.done([asked(1)], later).unwrap();
         drop(journal);
-        append(&path).unwrap().write_all(b"done 019aa0b0-0000-7000-8000-000000000002 rp").unwrap();
-        let mut journal = Journal::open(&path).unwrap();
+        disk.append(FILE).unwrap().write("done 019aa0b0-0000-7000-8000-000000000002 rp").unwrap();
+        let mut journal = Journal::open(disk.clone()).unwrap();
         assert_eq!(journal.progress(&asked(1)), Some(Progress::Done));
         assert_eq!(journal.progress(&asked(2)), Some(Progress::Started { epoch: 7, seq: 3 }));
         assert_eq!(journal.progress(&asked(3)), None);
         journal.done([asked(2)], later).unwrap();
-        assert_eq!(Journal::open(&path).unwrap().progress(&asked(2)), Some(Progress::Done));
+        assert_eq!(Journal::open(disk).unwrap().progress(&asked(2)), Some(Progress::Done));
     }
 
     #[test]
     fn forgets_what_can_no_longer_come_again() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        let mut journal = Journal::open(&path).unwrap();
+        let mut journal = Journal::open(disk(&dir)).unwrap();
         let (old, now) = (Timestamp::from_millisecond(0), Timestamp::from_millisecond(4_000_000_000_000));
         journal.started(&[(asked(1), old)], (1, 1)).unwrap();
         let many = vec![(asked(2), now); 20_000];
         journal.started(&many, (1, 2)).unwrap();
         journal.done([asked(2)], now).unwrap();
-        assert!(fs::metadata(&path).unwrap().len() < 1000, "it was written anew");
+        assert!(std::fs::metadata(dir.path().join(FILE)).unwrap().len() < 1000, "it was written anew");
         assert_eq!(journal.progress(&asked(1)), None);
         assert_eq!(journal.progress(&asked(2)), Some(Progress::Done));
     }

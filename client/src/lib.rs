@@ -9,6 +9,7 @@ pub mod answers;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod dispatch;
 pub mod identity;
 pub mod journal;

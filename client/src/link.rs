@@ -13,8 +13,8 @@ use tracing::{debug, info, warn};
 use vogeler_messaging::amqp::HEARTBEAT;
 use vogeler_messaging::topology::{EVERY_NODE, group_key, node_key, node_queue};
 use vogeler_messaging::{
-    Backoff, Broker, ConnectError, ConsumeError, ConsumeOptions, Consumer, Declared, Delivery, Lost, Publish, Session,
-    Topology,
+    Backoff, Broker, ConnectError, ConsumeError, ConsumeOptions, Consumer, Current, Declared, Delivery, Lost, Publish,
+    Session, Topology,
 };
 use vogeler_process::supervisor;
 use vogeler_protocol::{Group, NodeName, Random};
@@ -70,7 +70,7 @@ pub struct Link<'a, B: Broker> {
     /// The groups to be in; may change.
     pub groups: watch::Receiver<Vec<Group>>,
     /// Tells everybody the session of the moment.
-    pub session: watch::Sender<Option<B::Session>>,
+    pub session: Current<Option<B::Session>>,
     /// The dispatcher's ear.
     pub ear: mpsc::Sender<Heard<AcksOf<B::Session>>>,
 }
@@ -98,7 +98,7 @@ impl<B: Broker> Link<'_, B> {
             let end = match self.broker.connect().await {
                 Ok(session) => {
                     let end = self.serve(&session, number, &mut backoff, &mut in_use_since).await;
-                    self.session.send_replace(None);
+                    self.session.set(None);
                     session.close().await;
                     end
                 }
@@ -166,7 +166,7 @@ impl<B: Broker> Link<'_, B> {
         supervisor::status("connected");
         backoff.reset();
         *in_use_since = None;
-        self.session.send_replace(Some(session.clone()));
+        self.session.set(Some(session.clone()));
         if self.ear.send(Heard::Up { session: number, acks: consumer.acks() }).await.is_err() {
             return End::Lost("the program ends".to_owned());
         }

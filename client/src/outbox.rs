@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
-use vogeler_messaging::{Backoff, Lost, Message, Publish, PublishError, Session};
+use vogeler_messaging::{Backoff, Current, Lost, Message, Publish, PublishError, Session};
 use vogeler_protocol::Random;
 
 use crate::journal::Asked;
@@ -37,7 +36,7 @@ pub struct Sent {
 
 /// Publishes letters on whatever session there is, again and again until the broker has them.
 pub struct Outbox<S> {
-    session: watch::Receiver<Option<S>>,
+    session: Current<Option<S>>,
     random: Random,
     waiting: JoinSet<Sent>,
     bytes: usize,
@@ -46,7 +45,7 @@ pub struct Outbox<S> {
 
 impl<S: Session> Outbox<S> {
     /// An outbox that publishes on the session of the moment.
-    pub fn new(session: watch::Receiver<Option<S>>, random: Random) -> Self {
+    pub fn new(session: Current<Option<S>>, random: Random) -> Self {
         Self { session, random, waiting: JoinSet::new(), bytes: 0, answers: 0 }
     }
 
@@ -88,17 +87,13 @@ impl<S: Session> Outbox<S> {
     }
 }
 
-async fn deliver<S: Session>(mut session: watch::Receiver<Option<S>>, random: Random, letter: Letter) -> Sent {
+async fn deliver<S: Session>(session: Current<Option<S>>, random: Random, letter: Letter) -> Sent {
     let mut backoff = Backoff::new(random, Duration::from_millis(200), Duration::from_secs(30));
     let Letter { exchange, routing_key, message, answers } = letter;
     let bytes = message.body.len();
     let mut told = false;
     loop {
-        let Ok(Some(current)) = session.wait_for(Option::is_some).await.map(|current| current.clone()) else {
-            // The program ends; the command is not acknowledged and comes again.
-            std::future::pending::<()>().await;
-            continue;
-        };
+        let current = session.wait_for(Clone::clone).await;
         let publish =
             Publish { exchange: &exchange, routing_key: &routing_key, mandatory: true, message: message.clone() };
         match current.publish(publish).await {

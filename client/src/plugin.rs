@@ -1,9 +1,10 @@
 //! Plugins: what a descriptor says ([`descriptor`]), which there are ([`registry`]), and running
-//! one ([`execute`]).
+//! one ([`execute`]), on what runs programs ([`programs`]).
 
 pub mod descriptor;
 pub mod execute;
 pub mod legacy;
+pub mod programs;
 pub mod registry;
 mod safe;
 mod strays;
@@ -17,7 +18,7 @@ use vogeler_protocol::{Alias, Format, Key};
 /// The alias that every client has built in. It tells whether a node is alive, end to end.
 pub const PING: &str = "ping";
 
-pub use strays::{adopt as adopt_strays, end_all};
+pub use strays::adopt as adopt_strays;
 
 /// A plugin that can be run.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use vogeler_messaging::amqp::{AmqpBroker, Frames};
 use vogeler_messaging::config::BrokerSection;
-use vogeler_messaging::{Broker, Topology};
+use vogeler_messaging::{Broker, Current, Topology};
 use vogeler_protocol::{Clock, Group, NodeName, Random};
 
 use crate::answers::{Answers, Origin};
@@ -18,6 +18,7 @@ use crate::dispatch::{Dispatch, DispatchParts};
 use crate::identity;
 use crate::link::{AcksOf, Link};
 use crate::plugin;
+use crate::plugin::programs::Programs;
 use crate::plugin::registry::Registry;
 use crate::state::State;
 
@@ -40,6 +41,8 @@ pub struct Agent<B> {
     pub concurrency: usize,
     /// The plugins.
     pub registry: Registry,
+    /// What runs them.
+    pub programs: Programs,
     /// The groups.
     pub groups: Vec<Group>,
     /// End once everything that waits has been run and answered.
@@ -67,6 +70,7 @@ impl Agent<AmqpBroker> {
             state: State::open(&client.state_dir, clock.now())?,
             concurrency: client.concurrency,
             registry: Registry::read(&client.plugin_dir, &client.program_dir),
+            programs: Programs::of_machine(),
             groups: client.groups.clone(),
             oneshot,
             clock,
@@ -90,9 +94,9 @@ impl<B: Broker> Agent<B> {
         stop: impl Future<Output = ()>,
         reload: impl AsyncFnMut() -> (Registry, Vec<Group>),
     ) -> anyhow::Result<()> {
-        let node = self.node.clone();
+        let (node, programs) = (self.node.clone(), self.programs.clone());
         let ended = self.serve(stop, reload).await;
-        plugin::end_all(&node).await;
+        programs.end_all(&node).await;
         ended
     }
 
@@ -101,7 +105,7 @@ impl<B: Broker> Agent<B> {
         stop: impl Future<Output = ()>,
         mut reload: impl AsyncFnMut() -> (Registry, Vec<Group>),
     ) -> anyhow::Result<()> {
-        let (session_out, session) = watch::channel(None);
+        let session = Current::new(None);
         let (groups_out, groups) = watch::channel(self.groups.clone());
         let (ear, mut heard) = mpsc::channel(16);
         let origin = Origin {
@@ -113,12 +117,14 @@ impl<B: Broker> Agent<B> {
         };
         info!(node = %self.node, epoch = origin.epoch, aliases = self.registry.names(), "starting");
         tell_broken(&self.registry);
-        let answers = Answers::new(origin, self.topology.clone(), self.clock.clone(), self.random.clone(), session);
+        let answers =
+            Answers::new(origin, self.topology.clone(), self.clock.clone(), self.random.clone(), session.clone());
         let mut dispatch: Dispatch<B::Session, AcksOf<B::Session>> = Dispatch::new(DispatchParts {
             answers,
             clock: self.clock,
             random: self.random.clone(),
             registry: Arc::new(self.registry),
+            programs: self.programs,
             groups: self.groups,
             journal: self.state.journal()?,
             concurrency: self.concurrency,
@@ -133,7 +139,7 @@ impl<B: Broker> Agent<B> {
             state: &self.state,
             random: self.random,
             groups,
-            session: session_out,
+            session,
             ear,
         };
         let link = link.run();

@@ -7,6 +7,7 @@ use vogeler_process::duration;
 use vogeler_protocol::{Alias, Clock, NodeName, Random};
 
 use crate::plugin::execute::Executor;
+use crate::plugin::programs::Programs;
 use crate::plugin::registry::Registry;
 use crate::plugin::{self, Action};
 
@@ -75,7 +76,8 @@ pub async fn exec(alias: &str, registry: &Registry, node: NodeName) -> anyhow::R
         bail!("no plugin has the alias {alias:?}; there are {}", registry.names());
     };
     plugin::adopt_strays()?;
-    let executor = Executor { node, version: env!("CARGO_PKG_VERSION"), clock: Clock::system() };
+    let (clock, programs) = (Clock::system(), Programs::of_machine());
+    let executor = Executor { node, version: env!("CARGO_PKG_VERSION"), clock, programs };
     let execution = executor.run(wanted, &format!("exec-{}", Random::from_system().uuid())).await;
     match execution.outcome {
         Ok(data) => Ok(format!("{{{}: {}}}\n", serde_json::Value::from(wanted.key.as_str()), data.get())),

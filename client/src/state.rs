@@ -1,21 +1,19 @@
 //! The state directory: what the client must not forget when it ends.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use nix::fcntl::{Flock, FlockArg};
 use vogeler_protocol::{Group, Timestamp};
 
-use crate::journal::Journal;
+use crate::disk::{Directory, Disk, NotTaken};
+use crate::journal::{self, Journal};
 
 /// The state directory, held by one client at a time.
 #[derive(Debug)]
 pub struct State {
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     epoch: u64,
-    _lock: Flock<File>,
 }
 
 /// Why the directory cannot be used.
@@ -46,9 +44,11 @@ pub enum BadState {
     },
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> BadState + '_ {
-    |source| BadState::Io { path: path.to_owned(), source }
-}
+/// Where the epoch stands.
+const EPOCH: &str = "epoch";
+
+/// Where the groups stand, one a line.
+const GROUPS: &str = "groups";
 
 impl State {
     /// Takes the directory, makes it if it is missing, and counts this start.
@@ -56,30 +56,36 @@ impl State {
     /// # Errors
     /// What [`BadState`] lists.
     pub fn open(dir: &Path, now: Timestamp) -> Result<Self, BadState> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
-        let lock_path = dir.join("lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(at(&lock_path))?;
-        let lock =
-            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| BadState::InUse { path: dir.to_owned() })?;
-        let path = dir.join("epoch");
-        let last = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse::<u64>().map_err(|_| BadState::Epoch { path: path.clone(), text })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        let taken = Directory::take(dir).map_err(|not_taken| match not_taken {
+            NotTaken::InUse => BadState::InUse { path: dir.to_owned() },
+            NotTaken::Io(path, source) => BadState::Io { path, source },
+        });
+        Self::on(Arc::new(taken?), now)
+    }
+
+    /// Counts this start on a disk that is ours already.
+    ///
+    /// # Errors
+    /// What [`BadState`] lists.
+    pub fn on(disk: Arc<dyn Disk>, now: Timestamp) -> Result<Self, BadState> {
+        let path = disk.path(EPOCH);
+        let last = match disk.read(EPOCH).map(|bytes| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())) {
+            Ok(Some(text)) => text.trim().parse::<u64>().map_err(|_| BadState::Epoch { path, text })?,
+            Ok(None) => 0,
             Err(source) => return Err(BadState::Io { path, source }),
         };
         // A directory that was lost must not begin at one again: everything the node then sent would
         // count as older than what its record holds. The clock only seeds the count, it never
         // compares: one that goes back is outrun by the count itself.
         let epoch = now.as_second().max(last + 1);
+        let state = Self { disk, epoch };
         // On disk before anything is ordered by it.
-        write_whole(&path, &format!("{epoch}\n"))?;
-        Ok(Self { dir: dir.to_owned(), epoch, _lock: lock })
+        state.replace(EPOCH, &format!("{epoch}\n"))?;
+        Ok(state)
+    }
+
+    fn replace(&self, name: &str, text: &str) -> Result<(), BadState> {
+        self.disk.replace(name, text).map_err(|source| BadState::Io { path: self.disk.path(name), source })
     }
 
     /// The number of this start: greater than that of every start before.
@@ -92,14 +98,14 @@ impl State {
     /// # Errors
     /// It cannot be read or written.
     pub fn journal(&self) -> Result<Journal, BadState> {
-        let path = self.dir.join("journal");
-        Journal::open(&path).map_err(at(&path))
+        let at = |source| BadState::Io { path: self.disk.path(journal::FILE), source };
+        Journal::open(Arc::clone(&self.disk)).map_err(at)
     }
 
     /// The groups that the node's queue was last bound to.
     pub fn bound_groups(&self) -> Vec<Group> {
-        let text = fs::read_to_string(self.dir.join("groups")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        let bytes = self.disk.read(GROUPS).ok().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&bytes).lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Notes the groups that the node's queue is bound to now.
@@ -108,27 +114,14 @@ impl State {
     /// It cannot be written.
     pub fn set_bound_groups(&self, groups: &[Group]) -> Result<(), BadState> {
         let text: String = groups.iter().map(|group| format!("{group}\n")).collect();
-        write_whole(&self.dir.join("groups"), &text)
+        self.replace(GROUPS, &text)
     }
-}
-
-/// Writes a file so that after a crash it is either the old one or the new one.
-pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), BadState> {
-    let write = || {
-        let beside = path.with_extension("new");
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        // The rename itself is on disk once its directory is.
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
-    };
-    write().map_err(at(path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn counts_its_starts_and_admits_one_client() {

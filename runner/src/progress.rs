@@ -3,6 +3,7 @@
 //! A line that moves on a terminal, nothing elsewhere; the end is that of [`report`]. What is no data goes to standard error.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,6 +31,33 @@ pub struct Progress {
     output: Output,
     strict: bool,
     bar: Option<ProgressBar>,
+    told: Option<Told>,
+}
+
+/// What was told of a run, where nobody looks on. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Told(Arc<Mutex<Said>>);
+
+#[derive(Debug, Default)]
+struct Said {
+    end: String,
+    notices: Vec<String>,
+}
+
+impl Told {
+    /// The end of the run; empty until then.
+    pub fn end(&self) -> String {
+        self.lock().end.clone()
+    }
+
+    /// The sentences beside it.
+    pub fn notices(&self) -> Vec<String> {
+        self.lock().notices.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Progress {
@@ -50,14 +78,28 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { output, strict, bar }
+        Self { output, strict, bar, told: None }
+    }
+
+    /// Nothing is shown; what would be is kept in `told`.
+    pub fn untold(output: Output, strict: bool, told: &Told) -> Self {
+        Self { output, strict, bar: None, told: Some(told.clone()) }
+    }
+
+    fn print(&self, text: &str) -> io::Result<()> {
+        match &self.told {
+            Some(told) => told.lock().end.push_str(text),
+            None => output::print(text)?,
+        }
+        Ok(())
     }
 
     /// A sentence beside the results; never on standard output.
     pub fn notice(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| output::notice(text)),
-            None => output::notice(text),
+        match (&self.told, &self.bar) {
+            (Some(told), _) => told.lock().notices.push(text.to_owned()),
+            (None, Some(bar)) => bar.suspend(|| output::notice(text)),
+            (None, None) => output::notice(text),
         }
     }
 
@@ -115,7 +157,7 @@ impl Progress {
                 self.notice(&format!("{node}: {NO_SUCH_NODE}"));
             }
         }
-        output::print(&text)
+        self.print(&text)
     }
 
     /// The end of a run.
@@ -124,7 +166,7 @@ impl Progress {
     /// Standard output cannot be written to.
     pub fn end(&self, about: &About, tallies: &Tallies, status: u8) -> io::Result<()> {
         self.clear();
-        output::print(&match self.output {
+        self.print(&match self.output {
             Output::Json => object(&report::json(about, tallies, status, self.strict)),
             Output::Text => report::text(about, tallies),
         })

@@ -19,6 +19,7 @@ use vogeler_protocol::message::{Failure, FailureKind};
 use vogeler_protocol::{Clock, Data, NodeName, Timestamp};
 
 use super::descriptor::PATH;
+use super::programs::{Programs, Ran};
 use super::{Action, Plugin, Program, strays};
 
 /// How much of standard error is kept: its end, where the reason mostly stands.
@@ -53,6 +54,8 @@ pub struct Executor {
     pub version: &'static str,
     /// The wall clock.
     pub clock: Clock,
+    /// What runs programs.
+    pub programs: Programs,
 }
 
 impl Executor {
@@ -63,7 +66,10 @@ impl Executor {
         let begun = Instant::now();
         let (exit, outcome) = match &plugin.action {
             Action::Ping => (Some(0), Ok(self.ping())),
-            Action::Program(program) => self.run_program(plugin, program, run).await,
+            Action::Program(program) => match self.programs.simulate(plugin, run) {
+                Some(simulated) => simulated.await,
+                None => self.run_program(plugin, program, run).await,
+            },
         };
         Execution { started_at, duration: begun.elapsed(), exit, outcome }
     }
@@ -72,7 +78,7 @@ impl Executor {
         Data::parse(&serde_json::json!({ "version": self.version }).to_string()).expect("a small object is data")
     }
 
-    async fn run_program(&self, plugin: &Plugin, program: &Program, run: &str) -> (Option<i32>, Result<Data, Failure>) {
+    async fn run_program(&self, plugin: &Plugin, program: &Program, run: &str) -> Ran {
         let marks = [format!("VOGELER_COMMAND={}", plugin.alias), format!("VOGELER_RUN={run}")];
         let mut command = match prepare(program) {
             Ok(command) => command,
@@ -269,7 +275,7 @@ impl Tail {
 }
 
 impl Ended {
-    fn judge(self, plugin: &Plugin) -> (Option<i32>, Result<Data, Failure>) {
+    fn judge(self, plugin: &Plugin) -> Ran {
         let Self { status, stdout, stderr, why } = self;
         let cut = stderr.len().saturating_sub(STDERR_TAIL);
         let stderr = String::from_utf8_lossy(&stderr[cut..]).into_owned();
@@ -307,7 +313,8 @@ mod tests {
     async fn run(text: &str) -> Execution {
         let (plugins, broken) = descriptor::read(Path::new("p.yaml"), text, Path::new("/nonexistent"));
         assert!(broken.is_empty(), "{broken:?}");
-        let executor = Executor { node: "web01".parse().unwrap(), version: "1", clock: Clock::system() };
+        let programs = Programs::of_machine();
+        let executor = Executor { node: "web01".parse().unwrap(), version: "1", clock: Clock::system(), programs };
         // As in a client, no two executions of one alias share a run.
         static RUNS: AtomicUsize = AtomicUsize::new(1);
         executor.run(&plugins[0], &format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed))).await
@@ -403,7 +410,8 @@ mod tests {
     #[tokio::test]
     async fn ping_is_built_in() {
         let registry = crate::plugin::registry::Registry::read(Path::new("/nonexistent"), Path::new("/nonexistent"));
-        let executor = Executor { node: "a".parse().unwrap(), version: "9.9", clock: Clock::system() };
+        let programs = Programs::of_machine();
+        let executor = Executor { node: "a".parse().unwrap(), version: "9.9", clock: Clock::system(), programs };
         let ping = registry.get(&"ping".parse().unwrap()).unwrap();
         assert_eq!(executor.run(ping, "r").await.outcome.unwrap().get(), r#"{"version":"9.9"}"#);
     }

@@ -29,6 +29,14 @@ impl Registry {
         registry
     }
 
+    /// These plugins, and what is built in. Of two with one alias the first counts.
+    pub fn of(plugins: impl IntoIterator<Item = Plugin>) -> Self {
+        let mut registry = Self::default();
+        registry.add(ping());
+        plugins.into_iter().for_each(|plugin| _ = registry.add(plugin));
+        registry
+    }
+
     fn read_dir(&mut self, plugin_dir: &Path, program_dir: &Path) -> Result<(), String> {
         safe::only_ours(plugin_dir).map_err(|error| vogeler_protocol::sentence(&error))?;
         let entries = fs::read_dir(plugin_dir).map_err(|error| error.to_string())?;

@@ -28,7 +28,7 @@ pub fn adopt() -> anyhow::Result<()> {
 }
 
 /// Ends every plugin that still runs, with its group and with what has escaped it: the program ends.
-pub async fn end_all(node: &NodeName) {
+pub(super) async fn end_all(node: &NodeName) {
     let groups: Vec<Pid> = plugins().iter().copied().map(Pid::from_raw).collect();
     for group in &groups {
         // One that has ended meanwhile needs no signal.

@@ -12,6 +12,7 @@ mod backoff;
 mod broker;
 mod check;
 pub mod config;
+mod current;
 pub mod memory;
 mod message;
 pub mod topology;
@@ -22,5 +23,6 @@ pub use broker::{
     Session,
 };
 pub use check::check;
+pub use current::Current;
 pub use message::{Delivery, Header, Message, Properties, Publish};
 pub use topology::{Exchange, ExchangeKind, Queue, Topology};

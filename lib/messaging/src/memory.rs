@@ -11,15 +11,15 @@ mod state;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use vogeler_protocol::Clock;
 
 use self::state::{Id, State};
 use crate::message::{Delivery, Publish};
 use crate::topology::{Exchange, Queue};
 use crate::{
-    Acks, Broker, ConnectError, ConsumeError, ConsumeOptions, Consumer, Declared, Lost, PublishError, QueueStatus,
-    Session,
+    Acks, Broker, ConnectError, ConsumeError, ConsumeOptions, Consumer, Current, Declared, Lost, PublishError,
+    QueueStatus, Session,
 };
 
 /// A broker in memory. Clones are the same broker.
@@ -29,23 +29,23 @@ pub struct MemoryBroker {
     clock: Clock,
     login: Arc<str>,
     /// Why nobody may publish, as under an alarm.
-    blocked: watch::Sender<Option<String>>,
+    blocked: Current<Option<String>>,
 }
 
 impl MemoryBroker {
     /// An empty broker whose messages expire by `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self { state: Arc::default(), clock, login: "memory".into(), blocked: watch::Sender::new(None) }
+        Self { state: Arc::default(), clock, login: "memory".into(), blocked: Current::new(None) }
     }
 
     /// Takes no messages for now, as a broker that runs out of memory or disk: who publishes waits.
     pub fn block(&self, reason: &str) {
-        self.blocked.send_replace(Some(reason.to_owned()));
+        self.blocked.set(Some(reason.to_owned()));
     }
 
     /// Takes messages again.
     pub fn unblock(&self) {
-        self.blocked.send_replace(None);
+        self.blocked.set(None);
     }
 
     /// Ends every connection, as a broker that restarts does. Durable queues and what is in them stay.
@@ -84,7 +84,7 @@ pub struct MemorySession(Arc<Inner>);
 
 struct Inner {
     id: Id,
-    closed: watch::Receiver<Option<String>>,
+    closed: Current<Option<String>>,
     broker: MemoryBroker,
 }
 
@@ -97,8 +97,8 @@ impl Drop for Inner {
 impl MemorySession {
     /// The state, while this session is open.
     fn open(&self) -> Result<MutexGuard<'_, State>, Lost> {
-        match self.0.closed.borrow().as_ref() {
-            Some(reason) => Err(Lost::Connection(reason.clone())),
+        match self.0.closed.get() {
+            Some(reason) => Err(Lost::Connection(reason)),
             None => Ok(lock(&self.0.broker.state)),
         }
     }
@@ -144,11 +144,10 @@ impl Session for MemorySession {
     async fn publish(&self, publish: Publish<'_>) -> Result<(), PublishError> {
         // A real broker is never answered within the same poll; neither may code rely on it here.
         tokio::task::yield_now().await;
-        let mut blocked = self.0.broker.blocked.subscribe();
         tokio::select! {
             biased;
             reason = self.closed() => return Err(Lost::Connection(reason).into()),
-            _ = blocked.wait_for(Option::is_none) => {}
+            () = self.0.broker.blocked.wait_for(|blocked| blocked.is_none().then_some(())) => {}
         }
         self.open()?.publish(publish, &self.0.broker.clock)
     }
@@ -174,13 +173,11 @@ impl Session for MemorySession {
     }
 
     async fn closed(&self) -> String {
-        let mut closed = self.0.closed.clone();
-        let reason = closed.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-        reason.unwrap_or_else(|| "the broker is gone".to_owned())
+        self.0.closed.wait_for(Clone::clone).await
     }
 
     fn blocked(&self) -> Option<String> {
-        self.0.broker.blocked.borrow().clone()
+        self.0.broker.blocked.get()
     }
 
     async fn close(&self) {
@@ -199,7 +196,7 @@ pub struct MemoryConsumer {
 pub struct MemoryAcks {
     id: Id,
     broker: MemoryBroker,
-    closed: watch::Receiver<Option<String>>,
+    closed: Current<Option<String>>,
 }
 
 impl Drop for MemoryConsumer {
@@ -226,8 +223,8 @@ impl Consumer for MemoryConsumer {
 
 impl Acks for MemoryAcks {
     async fn ack(&self, tags: &[u64]) -> Result<(), Lost> {
-        if let Some(reason) = self.closed.borrow().as_ref() {
-            return Err(Lost::Connection(reason.clone()));
+        if let Some(reason) = self.closed.get() {
+            return Err(Lost::Connection(reason));
         }
         lock(&self.broker.state).ack(self.id, tags, &self.broker.clock)
     }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use vogeler_protocol::{Clock, Timestamp};
 
 use super::routing;
 use crate::message::{Delivery, Header, Message, Publish};
 use crate::topology::{Exchange, ExchangeKind, Queue, QueueKind};
-use crate::{ConsumeError, ConsumeOptions, Declared, Lost, PublishError, QueueStatus};
+use crate::{ConsumeError, ConsumeOptions, Current, Declared, Lost, PublishError, QueueStatus};
 
 /// Names a session or a consumer.
 pub(super) type Id = u64;
@@ -19,7 +19,15 @@ pub(super) struct State {
     exchanges: BTreeMap<String, Routes>,
     queues: BTreeMap<String, Waiting>,
     consumers: BTreeMap<Id, Consuming>,
-    sessions: BTreeMap<Id, watch::Sender<Option<String>>>,
+    sessions: BTreeMap<Id, Open>,
+}
+
+/// A session, and what ends with it.
+struct Open {
+    closed: Current<Option<String>>,
+    consumers: BTreeSet<Id>,
+    /// Queues of runs.
+    queues: BTreeSet<String>,
 }
 
 struct Routes {
@@ -30,11 +38,43 @@ struct Routes {
 
 struct Waiting {
     queue: Queue,
-    ready: VecDeque<Stored>,
+    ready: Ready,
     /// In the order in which they came.
     consumers: Vec<Id>,
-    /// The session that a run's queue ends with.
-    owner: Id,
+}
+
+/// What waits to be delivered, in order.
+#[derive(Default)]
+struct Ready {
+    messages: VecDeque<Stored>,
+    /// Of all bodies.
+    bytes: usize,
+}
+
+impl Ready {
+    fn push_back(&mut self, stored: Stored) {
+        self.bytes += stored.message.body.len();
+        self.messages.push_back(stored);
+    }
+
+    fn push_front(&mut self, stored: Stored) {
+        self.bytes += stored.message.body.len();
+        self.messages.push_front(stored);
+    }
+
+    fn pop_front(&mut self) -> Option<Stored> {
+        let stored = self.messages.pop_front()?;
+        self.bytes -= stored.message.body.len();
+        Some(stored)
+    }
+
+    fn front(&self) -> Option<&Stored> {
+        self.messages.front()
+    }
+
+    fn len(&self) -> usize {
+        self.messages.len()
+    }
 }
 
 struct Consuming {
@@ -62,11 +102,12 @@ impl State {
         self.last_id
     }
 
-    pub(super) fn begin_session(&mut self) -> (Id, watch::Receiver<Option<String>>) {
+    pub(super) fn begin_session(&mut self) -> (Id, Current<Option<String>>) {
         let id = self.next_id();
-        let (sender, receiver) = watch::channel(None);
-        self.sessions.insert(id, sender);
-        (id, receiver)
+        let closed = Current::new(None);
+        let open = Open { closed: closed.clone(), consumers: BTreeSet::new(), queues: BTreeSet::new() };
+        self.sessions.insert(id, open);
+        (id, closed)
     }
 
     pub(super) fn sessions(&self) -> BTreeSet<Id> {
@@ -74,20 +115,12 @@ impl State {
     }
 
     pub(super) fn end_session(&mut self, session: Id, reason: &str, clock: &Clock) {
-        let Some(closed) = self.sessions.remove(&session) else { return };
-        closed.send_replace(Some(reason.to_owned()));
-        let ended: Vec<Id> =
-            self.consumers.iter().filter(|(_, consuming)| consuming.session == session).map(|(id, _)| *id).collect();
-        for consumer in ended {
+        let Some(open) = self.sessions.remove(&session) else { return };
+        open.closed.set(Some(reason.to_owned()));
+        for consumer in open.consumers {
             self.end_consumer(consumer, clock);
         }
-        let gone: Vec<String> = self
-            .queues
-            .iter()
-            .filter(|(_, waiting)| waiting.queue.kind == QueueKind::Run && waiting.owner == session)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in gone {
+        for name in open.queues {
             self.delete_queue(&name);
         }
     }
@@ -100,6 +133,9 @@ impl State {
         }
         for consumer in gone.consumers {
             self.consumers.remove(&consumer);
+        }
+        if gone.queue.kind == QueueKind::Run {
+            self.sessions.values_mut().for_each(|open| _ = open.queues.remove(name));
         }
         Some(u32::try_from(gone.ready.len()).unwrap_or(u32::MAX))
     }
@@ -121,11 +157,11 @@ impl State {
     }
 
     pub(super) fn declare_queue(&mut self, queue: &Queue, owner: Id) -> Declared {
-        let waiting = self.queues.entry(queue.name.clone()).or_insert_with(|| Waiting {
-            queue: queue.clone(),
-            ready: VecDeque::new(),
-            consumers: Vec::new(),
-            owner,
+        let waiting = self.queues.entry(queue.name.clone()).or_insert_with(|| {
+            if let (QueueKind::Run, Some(open)) = (&queue.kind, self.sessions.get_mut(&owner)) {
+                open.queues.insert(queue.name.clone());
+            }
+            Waiting { queue: queue.clone(), ready: Ready::default(), consumers: Vec::new() }
         });
         if waiting.queue == *queue {
             Declared::AsAsked
@@ -197,8 +233,7 @@ impl State {
         let Some(waiting) = self.queues.get(queue) else { return false };
         match waiting.queue.kind {
             QueueKind::Results { max_bytes, .. } | QueueKind::Dead { max_bytes } => {
-                let held: usize = waiting.ready.iter().map(|stored| stored.message.body.len()).sum();
-                u64::try_from(held + bytes).unwrap_or(u64::MAX) > max_bytes
+                u64::try_from(waiting.ready.bytes + bytes).unwrap_or(u64::MAX) > max_bytes
             }
             QueueKind::Node { .. } | QueueKind::Run => false,
         }
@@ -237,12 +272,18 @@ impl State {
         let consuming =
             Consuming { session, queue: queue.clone(), options, out, last_tag: 0, unsettled: BTreeMap::new() };
         self.consumers.insert(id, consuming);
+        if let Some(open) = self.sessions.get_mut(&session) {
+            open.consumers.insert(id);
+        }
         self.deliver(&queue, clock);
         Ok((id, deliveries))
     }
 
     pub(super) fn end_consumer(&mut self, id: Id, clock: &Clock) {
         let Some(consuming) = self.consumers.remove(&id) else { return };
+        if let Some(open) = self.sessions.get_mut(&consuming.session) {
+            open.consumers.remove(&id);
+        }
         let Some(waiting) = self.queues.get_mut(&consuming.queue) else { return };
         waiting.consumers.retain(|other| *other != id);
         let mut poison = Vec::new();
