@@ -11,8 +11,9 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use vogeler_client::plugin::adopt_strays;
+use vogeler_client::plugin::programs::Programs;
 use vogeler_client::plugin::registry::Registry;
-use vogeler_client::plugin::{self, adopt_strays};
 use vogeler_client::run::Agent;
 use vogeler_client::state::State;
 use vogeler_messaging::memory::MemoryBroker;
@@ -130,6 +131,7 @@ impl House {
             state,
             concurrency,
             registry,
+            programs: Programs::of_machine(),
             groups: groups.to_vec(),
             oneshot: false,
             clock: clock.clone(),
@@ -186,7 +188,7 @@ impl House {
         let _ = timeout(patience, async { while self.agents.join_next().await.is_some() {} }).await;
         self.agents.shutdown().await;
         for node in &self.residents {
-            plugin::end_all(node).await;
+            Programs::of_machine().end_all(node).await;
         }
         self.server_stop.cancel();
         while self.server.join_next().await.is_some() {}

@@ -48,6 +48,11 @@ impl MemoryBroker {
         self.blocked.set(None);
     }
 
+    /// How many messages of a queue are not settled: those that wait, and those that some consumer was given.
+    pub fn unsettled(&self, queue: &str) -> usize {
+        lock(&self.state).unsettled(queue)
+    }
+
     /// Ends every connection, as a broker that restarts does. Durable queues and what is in them stay.
     pub fn disconnect(&self) {
         let sessions: BTreeSet<Id> = lock(&self.state).sessions();

@@ -176,6 +176,12 @@ impl State {
         Some(QueueStatus { messages: count(waiting.ready.len()), consumers: count(waiting.consumers.len()) })
     }
 
+    pub(super) fn unsettled(&self, queue: &str) -> usize {
+        let Some(waiting) = self.queues.get(queue) else { return 0 };
+        let held = waiting.consumers.iter().filter_map(|id| self.consumers.get(id));
+        waiting.ready.len() + held.map(|consuming| consuming.unsettled.len()).sum::<usize>()
+    }
+
     pub(super) fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
         if !self.queues.contains_key(queue) {
             return Err(Lost::NotFound(format!("no queue '{queue}'")));
