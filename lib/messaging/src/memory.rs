@@ -192,7 +192,8 @@ impl Session for MemorySession {
 
 /// A consumer of one queue in memory.
 pub struct MemoryConsumer {
-    deliveries: mpsc::UnboundedReceiver<Delivery>,
+    /// Boxed: the channel has room for some before any has come.
+    deliveries: mpsc::UnboundedReceiver<Box<Delivery>>,
     acks: MemoryAcks,
 }
 
@@ -214,7 +215,7 @@ impl Consumer for MemoryConsumer {
     type Acks = MemoryAcks;
 
     async fn next(&mut self) -> Option<Delivery> {
-        self.deliveries.recv().await
+        self.deliveries.recv().await.map(|delivery| *delivery)
     }
 
     fn acks(&self) -> MemoryAcks {

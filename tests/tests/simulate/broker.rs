@@ -178,6 +178,7 @@ impl Session for SimSession {
         if self.life.is_over() {
             return false;
         }
+        self.world.ledger().told(&publish);
         if self.world.happens(|rates| rates.full) {
             self.world.trouble(&self.life, "dropped", &words(&publish));
             // Half of those that are lost are lost later, where nobody hears of it.

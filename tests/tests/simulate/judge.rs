@@ -40,8 +40,9 @@ impl Outside {
             let mut wanted: BTreeSet<String> = groups.iter().map(|group| format!("group.{group}")).collect();
             wanted.extend(["broadcasts.all".to_owned(), format!("node.{}", machine.node)]);
             let ledger = self.world.ledger();
+            let bindings = ledger.bindings.range((queue.clone(), String::new())..);
             let has: BTreeSet<&str> =
-                ledger.bindings.iter().filter(|(of, _)| *of == queue).map(|(_, key)| key.as_str()).collect();
+                bindings.take_while(|(of, _)| *of == queue).map(|(_, key)| key.as_str()).collect();
             if !has.iter().copied().eq(wanted.iter().map(String::as_str)) {
                 out.push(format!("{queue} is bound to {has:?}, and its groups say {wanted:?}"));
             }
@@ -51,7 +52,7 @@ impl Outside {
 
     /// Commands that nobody has answered and that have not expired.
     fn owed(&self) -> Vec<String> {
-        let now = self.world.clock(0).now();
+        let now = self.world.true_clock().now();
         let ledger = self.world.ledger();
         let owed = ledger.owed.iter().filter(|(_, expires_at)| **expires_at > now);
         owed.map(|((node, run, alias), _)| format!("{node} owes {alias} to run {run}")).collect()
@@ -62,7 +63,19 @@ impl Outside {
         for left in self.unsettled() {
             self.world.ledger().breaks(format!("in the end: {left}"));
         }
-        let dead = self.dead().await;
+        self.judge_said(&BTreeSet::new()).await;
+        for machine in self.world.machines() {
+            let notes = document(&self.store, &machine.node).await.map_or(0, |record| Standing::of(&record).notes);
+            let mut ledger = self.world.ledger();
+            let written = ledger.standing.get(&machine.node).map_or(0, |standing| standing.notes);
+            if notes != written {
+                ledger.breaks(format!("{} has {notes} of the {written} notes of others", machine.node));
+            }
+        }
+    }
+
+    /// What the broker confirmed to a client is in its record, or something later is, or it is a dead letter.
+    pub(super) async fn judge_said(&self, dead: &BTreeSet<String>) {
         let said = self.world.ledger().said.clone();
         let mut records: Option<(NodeName, Standing)> = None;
         let mut by_node = said;
@@ -77,18 +90,10 @@ impl Outside {
                 self.world.ledger().breaks(format!("lost: {said:?}; the record has {records:?}"));
             }
         }
-        for machine in self.world.machines() {
-            let notes = document(&self.store, &machine.node).await.map_or(0, |record| Standing::of(&record).notes);
-            let mut ledger = self.world.ledger();
-            let written = ledger.standing.get(&machine.node).map_or(0, |standing| standing.notes);
-            if notes != written {
-                ledger.breaks(format!("{} has {notes} of the {written} notes of others", machine.node));
-            }
-        }
     }
 
     /// The ids of the dead letters.
-    async fn dead(&self) -> BTreeSet<String> {
+    pub(super) async fn dead(&self) -> BTreeSet<String> {
         let session = self.broker.connect().await.expect("the broker in memory");
         let mut ids = BTreeSet::new();
         let queue = Topology::default().dead;

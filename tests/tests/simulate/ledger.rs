@@ -4,10 +4,11 @@
 //! and noted in [`Ledger::broken`]; what has to be so in the end is asked by `judge`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 use vogeler_messaging::{Delivery, Publish};
-use vogeler_protocol::message::{self, Command, CommandResult, FailureKind, Hello, Payload};
+use vogeler_protocol::message::{self, Command, CommandResult, Event, FailureKind, Hello, Notice, Payload};
 use vogeler_protocol::{Alias, NodeName, RunId, Timestamp};
 
 use super::life::Life;
@@ -81,6 +82,8 @@ pub(super) struct Ledger {
     started: BTreeSet<(NodeName, Alias, String)>,
     /// Nodes whose client has ended in whichever way.
     ended: BTreeSet<NodeName>,
+    /// Commands whose runs were told that they are refused.
+    refused: BTreeSet<Order>,
     held: BTreeMap<u64, BTreeMap<u64, Held>>,
     consumers: u64,
 }
@@ -204,17 +207,31 @@ impl Ledger {
             let again = of_consumer.values().any(|other| other.order == held.order);
             let Some(machine) = world.machine(&held.order.0) else { continue };
             let groups = machine.groups.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-            let expired = world.clock(machine.skew).now() > held.expires_at.after(GRACE);
+            let now = world.true_clock().now().as_millisecond() + machine.most_skew.load(Ordering::Relaxed);
+            let expired = now > held.expires_at.after(GRACE).as_millisecond();
             let reloaded = machine.reloads.get() > 0;
             let not_ours = !held.command.target.includes(&held.order.0, &groups)
                 || reloaded && matches!(held.command.target, vogeler_protocol::Target::Group(_));
             let unknown = held.order.2.as_str() == NO_ALIAS;
-            if self.answers.contains_key(&held.order) || expired || not_ours || unknown {
+            let answered = self.answers.contains_key(&held.order);
+            if answered || expired || not_ours || unknown {
                 self.owed.remove(&held.order);
+                if !answered && !not_ours && held.command.want_events && !self.refused.contains(&held.order) {
+                    let (node, run, alias) = &held.order;
+                    self.breaks(format!("{node} did not tell run {run} that it refused {alias}"));
+                }
             } else if !again {
                 let (node, run, alias) = &held.order;
                 self.breaks(format!("{life} acknowledged {alias} of run {run}, and {node} has not answered it"));
             }
+        }
+    }
+
+    /// A run is told something; that may be lost.
+    pub(super) fn told(&mut self, publish: &Publish<'_>) {
+        let Ok(event) = message::decode::<Event>(&publish.message.body) else { return };
+        if event.event == Notice::Refused {
+            self.refused.insert((event.node, event.run, event.command));
         }
     }
 

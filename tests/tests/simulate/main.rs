@@ -29,7 +29,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use run::{Outcome, simulate};
+use plan::Plan;
+use run::{Outcome, carry_out, simulate};
 
 /// Something that is done wrongly on purpose, so that the account can be seen to notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,4 +147,19 @@ fn a_database_that_forgets_what_it_has_stored_is_noticed() {
 #[test]
 fn a_disk_that_forgets_what_was_begun_is_noticed() {
     is_noticed(Sabotage::DiskForgets, "a second time");
+}
+
+/// Every node is a whole client of its own. Wants a release build; the figures are printed.
+#[test]
+#[ignore = "takes a minute and gigabytes of memory: make simulate-fleet"]
+fn a_fleet_is_asked_at_once_and_all_of_it_is_stored() {
+    let nodes = nodes().unwrap_or(100_000);
+    let begun = std::time::Instant::now();
+    let outcome = carry_out(1, Plan::broadcast(nodes), None);
+    let took = begun.elapsed();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+    println!("{nodes} nodes: {} messages confirmed and stored in {took:.1?}; {peak}", outcome.said);
+    assert!(outcome.broken.is_empty(), "{}", told(&outcome));
+    assert_eq!(outcome.said, nodes * 2, "a hello and a result of each");
 }

@@ -18,6 +18,7 @@ use vogeler_runner::run::Request;
 use vogeler_runner::select::Choice;
 use vogeler_runner::wanted::Wanted;
 use vogeler_server::config::ServerSection;
+use vogeler_server::dead::{self as letters, DeadLetters};
 use vogeler_server::health::Health;
 use vogeler_server::metrics::Metrics;
 use vogeler_store::memory::MemoryStore;
@@ -49,7 +50,7 @@ impl Outside {
 
     /// A server, from its start to its end.
     pub(super) fn server(&self, life: &Life) -> Part {
-        let clock = self.world.clock(0);
+        let clock = self.world.true_clock();
         let parts = vogeler_server::run::Parts {
             broker: self.broker(life, "server"),
             store: self.store(life),
@@ -69,7 +70,7 @@ impl Outside {
 
     /// The client of a node, from its start to its end.
     pub(super) fn client(&self, life: &Life, machine: &Arc<Machine>, disk: &SimDisk) -> Part {
-        let clock = self.world.clock(machine.skew);
+        let clock = self.world.clock(&machine.skew);
         let groups = |machine: &Machine| machine.groups.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let agent = State::on(Arc::new(disk.clone()), clock.now()).map(|state| Agent {
             broker: self.broker(life, machine.node.as_str()),
@@ -98,13 +99,24 @@ impl Outside {
         })
     }
 
+    /// An operator sends every dead letter back to where results come in.
+    pub(super) async fn replay(&self, life: &Life) -> Result<(), String> {
+        let (broker, topology) = (self.broker(life, "server"), Topology::default());
+        let letters = DeadLetters { broker: &broker, topology: &topology };
+        let replayed = letters.replay(letters::Choice::default(), |letter| {
+            self.world.note(life, format_args!("replayed {}", letter.id));
+        });
+        let dealt = Box::pin(replayed).await.map_err(|error| format!("{error:#}"))?;
+        dealt.stayed.first().map_or(Ok(()), |(letter, reason)| Err(format!("{} stays: {reason}", letter.id)))
+    }
+
     /// A runner, from its start to its exit status; what it tells is kept in `told`.
     pub(super) async fn runner(&self, life: &Life, asked: &Asked, told: &Told) -> Result<u8, String> {
         let parts = vogeler_runner::run::Parts {
             broker: self.broker(life, "operator"),
             store: self.store(life),
             topology: Topology::default(),
-            clock: self.world.clock(0),
+            clock: self.world.true_clock(),
             random: self.world.random(),
         };
         let progress = Progress::untold(Output::Json, false, told);

@@ -82,6 +82,10 @@ pub(super) enum Mishap {
     StopNode(usize),
     /// A node reads its configuration anew, with these groups.
     Reload(usize, &'static [&'static str]),
+    /// The clock of a node is set, ahead or back by so many milliseconds.
+    SetClock(usize, i64),
+    /// An operator sends the dead letters back.
+    Replay,
 }
 
 /// Something that an operator asks.
@@ -145,12 +149,41 @@ impl Plan {
         let storm = Duration::from_secs(rng.u64(60..=1_200));
         let servers = rng.usize(1..=2);
         let rates = if rng.u32(..12) == 0 { Rates::CALM } else { Rates::drawn(&mut rng) };
-        let mishaps = (0..rng.usize(..=15)).map(|_| (within(&mut rng, storm), mishap(&mut rng, servers, nodes)));
-        let mut mishaps: Vec<_> = mishaps.collect();
+        let mut mishaps = Vec::new();
+        for _ in 0..rng.usize(..=12) {
+            let at = within(&mut rng, storm);
+            mishaps.push((at, mishap(&mut rng, servers, nodes)));
+            // What comes alone finds everybody at rest.
+            if rng.u32(..3) == 0 {
+                let soon = at + Duration::from_millis(rng.u64(..3_000));
+                mishaps.push((soon.min(storm), mishap(&mut rng, servers, nodes)));
+            }
+        }
         mishaps.sort_by_key(|(at, _)| *at);
         let most = if nodes > 500 { 2 } else { 12 };
         let asked = (0..rng.usize(1..=most)).map(|_| asked(&mut rng, storm, nodes));
         Self { nodes, servers, rates, storm, asked: asked.collect(), mishaps }
+    }
+}
+
+/// When everybody is asked in a broadcast: all are connected by then.
+const ASKED: Duration = Duration::from_secs(60);
+
+impl Plan {
+    /// One command to so many nodes, and nothing that goes wrong.
+    pub(super) fn broadcast(nodes: usize) -> Self {
+        let asked = Asked {
+            at: ASKED,
+            target: "all".to_owned(),
+            aliases: vec!["facts"],
+            ttl: Duration::from_secs(24 * 3_600),
+            splay: Duration::ZERO,
+            batch: None,
+            detach: false,
+            patience: None,
+        };
+        let storm = ASKED;
+        Self { nodes, servers: 1, rates: Rates::CALM, storm, mishaps: Vec::new(), asked: vec![asked] }
     }
 }
 
@@ -160,8 +193,8 @@ fn within(rng: &mut Rng, storm: Duration) -> Duration {
 
 fn mishap(rng: &mut Rng, servers: usize, nodes: usize) -> Mishap {
     // The first nodes meet most of it, so that one thing meets the other.
-    let node = |rng: &mut Rng| rng.usize(..nodes.min(5));
-    match rng.u32(..9) {
+    let node = |rng: &mut Rng| rng.usize(..nodes.min(3));
+    match rng.u32(..13) {
         0 => Mishap::Restart,
         1 => Mishap::Alarm(Duration::from_secs(rng.u64(1..=120))),
         2 | 3 => {
@@ -174,6 +207,8 @@ fn mishap(rng: &mut Rng, servers: usize, nodes: usize) -> Mishap {
         5 => Mishap::StopServer(rng.usize(..servers)),
         6 => Mishap::KillNode(node(rng)),
         7 => Mishap::StopNode(node(rng)),
+        8 => Mishap::SetClock(node(rng), rng.i64(-180_000..=180_000)),
+        9 => Mishap::Replay,
         _ => Mishap::Reload(node(rng), &GROUPS[rng.usize(..=GROUPS.len())..]),
     }
 }

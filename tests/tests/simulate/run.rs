@@ -4,6 +4,7 @@
 //! which everything has to come to its end by itself; then every part is asked to stop, and what is left is looked at.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,9 +54,13 @@ pub(super) struct Outcome {
 
 /// Runs a seed; with so many nodes if that is said, and with something done wrongly on purpose.
 pub(super) fn simulate(seed: u64, nodes: Option<usize>, sabotage: Option<Sabotage>) -> Outcome {
+    carry_out(seed, Plan::of(seed, nodes), sabotage)
+}
+
+/// Runs a plan, with everything that it leaves open decided by the seed.
+pub(super) fn carry_out(seed: u64, plan: Plan, sabotage: Option<Sabotage>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without any I/O");
-    let plan = Plan::of(seed, nodes);
     LocalSet::new().block_on(&runtime, Simulation::run(seed, plan, sabotage))
 }
 
@@ -92,13 +97,14 @@ impl Simulation {
         let machines: BTreeMap<NodeName, Arc<Machine>> =
             (0..plan.nodes).map(|number| machine(&mut rng, number)).collect();
         let world = World::new(seed, machines, sabotage);
-        let outside = Outside { broker: MemoryBroker::new(world.clock(0)), store: MemoryStore::created(), world };
+        let outside = Outside { broker: MemoryBroker::new(world.true_clock()), store: MemoryStore::created(), world };
         let told = format!("{plan:?}");
         let (serving, clients) = (Kept::default(), Kept::default());
         let mut simulation = Self { plan, outside, servers: Vec::new(), nodes: Vec::new(), serving, clients };
         simulation.start();
         simulation.storm().await;
         simulation.calm(true).await;
+        simulation.raise_the_dead().await;
         // Nodes first: what they had to say is then stored.
         let nodes: Vec<Living> = simulation.nodes.iter().map(|(living, _)| living.clone()).collect();
         simulation.outside.stop(&mut simulation.clients, &nodes).await;
@@ -192,6 +198,23 @@ impl Simulation {
             Mishap::StopServer(number) => end(self.servers.get(number), false),
             Mishap::KillNode(number) => end(node(number).map(|(living, _)| living), true),
             Mishap::StopNode(number) => end(node(number).map(|(living, _)| living), false),
+            Mishap::SetClock(number, skew) => {
+                if let Some((_, machine)) = node(number) {
+                    machine.set_clock(skew);
+                }
+            }
+            Mishap::Replay => {
+                let outside = self.outside.clone();
+                _ = alarms.spawn_local(async move {
+                    let life = Life::new("replay", 1);
+                    let replayed = tokio::select! {
+                        biased;
+                        crash = life.crashed() => Err(format!("crashed: {crash:?}")),
+                        replayed = outside.replay(&life) => replayed,
+                    };
+                    outside.world.note(&life, format_args!("ended: {replayed:?}"));
+                });
+            }
             Mishap::Reload(number, named) => {
                 let Some((_, machine)) = node(number) else { return };
                 *machine.groups.lock().expect("nobody panics with it") = groups(named);
@@ -220,6 +243,21 @@ impl Simulation {
             sleep(Duration::from_secs(5)).await;
         }
     }
+
+    /// Sends the dead letters back: now that nothing goes wrong any more, none of them dies again.
+    async fn raise_the_dead(&self) {
+        let dead = self.outside.dead().await;
+        self.outside.judge_said(&dead).await;
+        if dead.is_empty() {
+            return;
+        }
+        let replayed = self.outside.replay(&Life::new("replay", 2)).await;
+        self.calm(true).await;
+        let left = self.outside.dead().await.len();
+        if left > 0 {
+            self.outside.world.ledger().breaks(format!("{left} dead letters are left: {replayed:?}"));
+        }
+    }
 }
 
 impl Outside {
@@ -241,7 +279,10 @@ fn machine(rng: &mut fastrand::Rng, number: usize) -> (NodeName, Arc<Machine>) {
     let named: Vec<&str> = GROUPS.into_iter().filter(|_| rng.bool()).collect();
     let skew = if rng.u32(..4) == 0 { rng.i64(-120_000..=120_000) } else { 0 };
     let (groups, reloads) = (Mutex::new(groups(&named)), Current::new(0));
-    (node.clone(), Arc::new(Machine { node, skew, groups, reloads }))
+    let machine =
+        Machine { node: node.clone(), skew: Arc::default(), most_skew: AtomicI64::default(), groups, reloads };
+    machine.set_clock(skew);
+    (node, Arc::new(machine))
 }
 
 /// A node's client, started again whenever it ends.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, pending};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +30,10 @@ const SLOW: Duration = Duration::from_secs(8);
 pub(super) struct Machine {
     /// The node's name.
     pub(super) node: NodeName,
-    /// By how much its clock is ahead of the others', or behind.
-    pub(super) skew: i64,
+    /// By how many milliseconds its clock is ahead of the others', or behind.
+    pub(super) skew: Arc<AtomicI64>,
+    /// By how many it has been ahead at most.
+    pub(super) most_skew: AtomicI64,
     /// The groups that its configuration names now.
     pub(super) groups: Mutex<Vec<Group>>,
     /// Counts how often it was told to read its configuration anew.
@@ -65,6 +68,14 @@ enum Trouble {
     Unanswered,
     CrashBefore,
     CrashAfter,
+}
+
+impl Machine {
+    /// Sets the clock.
+    pub(super) fn set_clock(&self, skew: i64) {
+        self.skew.store(skew, Ordering::Relaxed);
+        self.most_skew.fetch_max(skew, Ordering::Relaxed);
+    }
 }
 
 impl World {
@@ -103,13 +114,18 @@ impl World {
         self.0.begun.elapsed()
     }
 
-    /// A clock that is ahead by so many milliseconds.
-    pub(super) fn clock(&self, skew: i64) -> Clock {
-        let begun = self.0.begun;
+    /// A clock that is ahead by so many milliseconds, as long as it is.
+    pub(super) fn clock(&self, skew: &Arc<AtomicI64>) -> Clock {
+        let (begun, skew) = (self.0.begun, Arc::clone(skew));
         Clock::new(move || {
             let elapsed = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-            Timestamp::from_millisecond(BEGINNING + skew + elapsed)
+            Timestamp::from_millisecond(BEGINNING + skew.load(Ordering::Relaxed) + elapsed)
         })
+    }
+
+    /// The clock that broker, servers and operators have.
+    pub(super) fn true_clock(&self) -> Clock {
+        self.clock(&Arc::default())
     }
 
     /// Randomness for a part, from the seed.

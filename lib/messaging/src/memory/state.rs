@@ -81,7 +81,7 @@ struct Consuming {
     session: Id,
     queue: String,
     options: ConsumeOptions,
-    out: mpsc::UnboundedSender<Delivery>,
+    out: mpsc::UnboundedSender<Box<Delivery>>,
     last_tag: u64,
     unsettled: BTreeMap<u64, Stored>,
 }
@@ -261,7 +261,7 @@ impl State {
         options: ConsumeOptions,
         session: Id,
         clock: &Clock,
-    ) -> Result<(Id, mpsc::UnboundedReceiver<Delivery>), ConsumeError> {
+    ) -> Result<(Id, mpsc::UnboundedReceiver<Box<Delivery>>), ConsumeError> {
         let Some(waiting) = self.queues.get(queue) else {
             return Err(Lost::NotFound(format!("no queue '{queue}'")).into());
         };
@@ -363,7 +363,7 @@ impl State {
                 consuming.unsettled.insert(consuming.last_tag, stored.clone());
             }
             // A receiver that is gone has ended its consumer, or is about to.
-            let _ = consuming.out.send(stored.into_delivery(consuming.last_tag));
+            let _ = consuming.out.send(Box::new(stored.into_delivery(consuming.last_tag)));
         }
     }
 }
