@@ -228,14 +228,22 @@ impl<B: Broker> Link<'_, B> {
         let words = |lost: Lost| lost.to_string();
         let queue = node_queue(self.node).name;
         let groups = self.groups.borrow_and_update().clone();
+        let noted =
+            |groups: &[Group]| self.state.set_bound_groups(groups).map_err(|error| vogeler_protocol::sentence(&error));
+        let before = self.state.bound_groups();
+        let new: Vec<Group> = groups.iter().filter(|group| !before.contains(group)).cloned().collect();
+        // Before it is bound: what is bound and not noted, because the connection was lost between, is unbound by nobody.
+        if !new.is_empty() {
+            noted(&[before.clone(), new].concat())?;
+        }
         let mut keys = vec![EVERY_NODE.to_owned(), node_key(self.node)];
         keys.extend(groups.iter().map(group_key));
         for key in &keys {
             session.bind(&queue, &self.topology.broadcast, key).await.map_err(words)?;
         }
-        for gone in self.state.bound_groups().iter().filter(|group| !groups.contains(group)) {
+        for gone in before.iter().filter(|group| !groups.contains(group)) {
             session.unbind(&queue, &self.topology.broadcast, &group_key(gone)).await.map_err(words)?;
         }
-        self.state.set_bound_groups(&groups).map_err(|error| vogeler_protocol::sentence(&error))
+        noted(&groups)
     }
 }
