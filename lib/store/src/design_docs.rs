@@ -8,17 +8,18 @@
 //!   validate_doc_update.js
 //! ```
 //!
-//! Start at [`read_all`]. Every function is parsed by a JavaScript engine here, so that a typing
-//! mistake is reported with its file and line before anything is uploaded. Nothing is executed.
+//! Start at [`read_all`]. Every function is compiled here as CouchDB does it, so that a typing
+//! mistake is reported with its file and line before anything is uploaded. Nothing is called;
+//! [`rehearse`](crate::view::rehearse) does that.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rquickjs::context::EvalOptions;
-use rquickjs::{CatchResultExt, CaughtError, Context, Runtime};
 use serde_json::{Value, json};
+
+use crate::view::Mapper;
 
 /// Reduces that the database brings along.
 const BUILT_IN: [&str; 4] = ["_count", "_sum", "_stats", "_approx_count_distinct"];
@@ -27,6 +28,7 @@ const BUILT_IN: [&str; 4] = ["_count", "_sum", "_stats", "_approx_count_distinct
 #[derive(Debug, Clone, PartialEq)]
 pub struct DesignDoc {
     name: String,
+    folder: PathBuf,
     views: BTreeMap<String, View>,
     filters: BTreeMap<String, String>,
     validate: Option<String>,
@@ -50,7 +52,7 @@ pub enum BadDesignDoc {
         #[source]
         source: io::Error,
     },
-    /// A function that is no JavaScript.
+    /// What is no function to CouchDB.
     #[error("{}:{line}: {reason}", path.display())]
     Script {
         /// Which file.
@@ -86,19 +88,22 @@ pub enum BadDesignDoc {
 /// # Errors
 /// The first thing in it that cannot be loaded; see [`BadDesignDoc`].
 pub fn read_all(folder: &Path) -> Result<Vec<DesignDoc>, BadDesignDoc> {
+    folders(folder)?.iter().map(|folder| DesignDoc::read(folder)).collect()
+}
+
+/// The folders of the design documents in a folder, each to be read by [`DesignDoc::read`]; or itself if it is one.
+///
+/// # Errors
+/// It cannot be read, or there is none in it.
+pub fn folders(folder: &Path) -> Result<Vec<PathBuf>, BadDesignDoc> {
     if is_design_doc(folder) {
-        return Ok(vec![DesignDoc::read(folder)?]);
+        return Ok(vec![folder.to_owned()]);
     }
-    let mut docs = Vec::new();
-    for entry in entries(folder)? {
-        if is_design_doc(&entry) {
-            docs.push(DesignDoc::read(&entry)?);
-        }
-    }
-    if docs.is_empty() {
+    let folders: Vec<PathBuf> = entries(folder)?.into_iter().filter(|entry| is_design_doc(entry)).collect();
+    if folders.is_empty() {
         return Err(BadDesignDoc::Nothing { path: folder.to_owned() });
     }
-    Ok(docs)
+    Ok(folders)
 }
 
 fn is_design_doc(folder: &Path) -> bool {
@@ -132,8 +137,9 @@ impl DesignDoc {
     pub fn read(folder: &Path) -> Result<Self, BadDesignDoc> {
         // `.` and `..` have no name of their own.
         let named = folder.canonicalize().map_err(|source| BadDesignDoc::Read { path: folder.to_owned(), source })?;
-        let mut doc = Self { name: name_of(&named), views: BTreeMap::new(), filters: BTreeMap::new(), validate: None };
-        for path in entries(folder)? {
+        let (name, folder) = (name_of(&named), folder.to_owned());
+        let mut doc = Self { name, folder, views: BTreeMap::new(), filters: BTreeMap::new(), validate: None };
+        for path in entries(&doc.folder)? {
             match name_of(&path).as_str() {
                 "views" => {
                     for view in entries(&path)? {
@@ -157,6 +163,11 @@ impl DesignDoc {
     /// Its name, without `_design/`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where it was read from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A view by which its index can be built, if it has one.
@@ -217,48 +228,29 @@ fn text_of(path: &Path) -> Result<String, BadDesignDoc> {
     fs::read_to_string(path).map_err(|source| BadDesignDoc::Read { path: path.to_owned(), source })
 }
 
-/// The text of a file that holds one function expression.
+/// The text of a file that holds one function expression. Lines count as in the file.
 fn function(path: &Path) -> Result<String, BadDesignDoc> {
     let text = text_of(path)?;
-    match check(&text) {
-        Ok(()) => Ok(text.trim().to_owned()),
-        Err((line, reason)) => Err(BadDesignDoc::Script { path: path.to_owned(), line, reason }),
-    }
-}
-
-/// Parses `text` as a function expression; the line and the words of what is wrong.
-fn check(text: &str) -> Result<(), (usize, String)> {
-    let unusable = |error: rquickjs::Error| (1, format!("no JavaScript engine: {error}"));
-    let runtime = Runtime::new().map_err(unusable)?;
-    let context = Context::full(&runtime).map_err(unusable)?;
-    // Opened on the same line, so that lines count as in the file. The test makes anything but a
-    // function an error, and evaluates nothing of it.
-    let script =
-        format!("if (typeof ({}\n) !== 'function') throw new TypeError('not a function expression')", text.trim_end());
-    context.with(|ctx| {
-        let mut options = EvalOptions::default();
-        options.strict = false;
-        match ctx.eval_with_options::<(), _>(script, options).catch(&ctx) {
-            Ok(()) => Ok(()),
-            Err(CaughtError::Exception(exception)) => {
-                let stack = exception.stack().unwrap_or_default();
-                let message = exception.message().unwrap_or_else(|| "no JavaScript".to_owned());
-                Err((line_in(&stack, text), message))
-            }
-            Err(other) => Err((1, other.to_string())),
-        }
+    check(&text).map(|()| text.trim_end().to_owned()).map_err(|(line, reason)| BadDesignDoc::Script {
+        path: path.to_owned(),
+        line,
+        reason,
     })
 }
 
-/// The line that a stack trace such as `at eval_script:3:5` names, within `text`.
-fn line_in(stack: &str, text: &str) -> usize {
-    let first = stack.lines().find(|line| line.contains(':')).unwrap_or_default();
-    let numbers: Vec<usize> = first
-        .split(|c: char| !c.is_ascii_digit() && c != ':')
-        .flat_map(|part| part.split(':'))
-        .filter_map(|part| part.parse().ok())
-        .collect();
-    numbers.first().copied().unwrap_or(1).clamp(1, text.lines().count().max(1))
+/// Compiles `text` as CouchDB does; the line and the words of what is wrong.
+fn check(text: &str) -> Result<(), (usize, String)> {
+    let Err(error) = Mapper::new(&[("", text)]) else { return Ok(()) };
+    let last = text.lines().count().max(1);
+    let reason = match error.line {
+        // A whole function that CouchDB takes for a statement, which is nothing to call.
+        None if error.reason.contains("does not eval to a function") => {
+            "no function to CouchDB, which wants one function expression and without a name: function (doc) { … }"
+                .to_owned()
+        }
+        Some(_) | None => error.reason,
+    };
+    Err((error.line.unwrap_or(1).clamp(1, last), reason))
 }
 
 #[cfg(test)]
@@ -307,11 +299,33 @@ mod tests {
             ("function (doc) {\n  if (doc) {\n    emit(1);\n", 3),
             ("emit(1)", 1),
             ("1", 1),
+            ("\n\nfunction (doc) {\n  emit(doc._id, null;\n}\n", 4),
         ] {
             let dir = folder(&[("d/views/v/map.js", text)]);
             let error = read_all(dir.path()).unwrap_err().to_string();
             assert!(error.contains(&format!("d/views/v/map.js:{line}: ")), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_function_with_a_name_is_nothing_to_couchdb() {
+        for text in ["// words\nfunction by_port(doc) {\n  emit(doc._id, null);\n}\n", "var map = function (doc) {};"] {
+            let dir = folder(&[("d/views/v/map.js", text)]);
+            let error = read_all(dir.path()).unwrap_err().to_string();
+            assert!(error.ends_with("map.js:1: no function to CouchDB, which wants one function expression and without a name: function (doc) { … }"), "{error}");
+        }
+        let dir = folder(&[
+            ("d/views/v/map.js", "function (doc) {}"),
+            ("d/views/v/reduce.js", "function sum(keys, values) {}"),
+        ]);
+        assert!(read_all(dir.path()).unwrap_err().to_string().contains("reduce.js:1: no function to CouchDB"));
+    }
+
+    #[test]
+    fn a_text_keeps_what_stands_before_it() {
+        let dir = folder(&[("d/views/v/map.js", "\n\n// words\nfunction (doc) {}\n\n")]);
+        let document = DesignDoc::read(&dir.path().join("d")).unwrap().to_document();
+        assert_eq!(document["views"]["v"]["map"], "\n\n// words\nfunction (doc) {}");
     }
 
     #[test]

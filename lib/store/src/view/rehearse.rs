@@ -1,8 +1,8 @@
 //! A design document tried over sample documents before it is loaded anywhere.
 //!
 //! Start at [`rehearse`]. It finds what a parser cannot: exceptions, functions that do not end, documents emitted whole,
-//! large values, views that stay empty, reduces that throw or do not shrink. Nothing is stored; samples are only as good
-//! as they are like the real thing.
+//! large values, views that stay empty, reduces that throw or do not shrink, validations that forbid. Nothing is stored;
+//! samples are only as good as they are like the real thing.
 
 use std::fmt;
 
@@ -32,22 +32,26 @@ pub enum Severity {
     Error,
 }
 
-/// A function of a view.
+/// A function of a design document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// What emits rows.
+    /// What emits the rows of a view.
     Map,
     /// What makes one value of many.
     Reduce,
+    /// What chooses changes.
+    Filter,
+    /// What decides whether a document may be written.
+    Validation,
 }
 
 /// Something that came up in a rehearsal. Displayed, it starts with the file, under the design document's folder, and the
 /// line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    /// The view's name.
-    pub view: String,
-    /// Which of its functions.
+    /// The name of the view or the filter.
+    pub name: String,
+    /// Which function.
     pub part: Part,
     /// The line of the function, counted from one, where it is known.
     pub line: Option<usize>,
@@ -59,11 +63,12 @@ pub struct Remark {
 
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = match self.part {
-            Part::Map => "map.js",
-            Part::Reduce => "reduce.js",
-        };
-        write!(f, "views/{}/{file}", self.view)?;
+        match self.part {
+            Part::Map => write!(f, "views/{}/map.js", self.name)?,
+            Part::Reduce => write!(f, "views/{}/reduce.js", self.name)?,
+            Part::Filter => write!(f, "filters/{}.js", self.name)?,
+            Part::Validation => write!(f, "validate_doc_update.js")?,
+        }
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }
@@ -71,7 +76,7 @@ impl fmt::Display for Remark {
     }
 }
 
-/// Runs every map and reduce over sample documents, each JSON with an `_id`; what is worth a word, view by view.
+/// Runs every function over sample documents, each JSON with an `_id`; what is worth a word, one after the other.
 pub fn rehearse(design: &DesignDoc, samples: &[String]) -> Vec<Remark> {
     rehearse_within(design, samples, Limits::default())
 }
@@ -79,22 +84,33 @@ pub fn rehearse(design: &DesignDoc, samples: &[String]) -> Vec<Remark> {
 /// The same with other limits for each call.
 pub fn rehearse_within(design: &DesignDoc, samples: &[String], limits: Limits) -> Vec<Remark> {
     let document = design.to_document();
-    let Some(views) = document.get("views").and_then(Value::as_object) else { return Vec::new() };
     let mut remarks = Vec::new();
-    for (view, functions) in views {
+    for (name, functions) in members(&document, "views") {
         let source = |part: &str| functions.get(part).and_then(Value::as_str);
-        let mut stage = Stage { view, samples, limits, remarks: &mut remarks };
+        let mut stage = Stage { name, samples, limits, remarks: &mut remarks };
         let rows = source("map").map(|map| stage.map(map)).unwrap_or_default();
         if let Some(reduce) = source("reduce") {
             stage.reduce(reduce, rows);
         }
     }
+    for (name, filter) in members(&document, "filters") {
+        let mut stage = Stage { name, samples, limits, remarks: &mut remarks };
+        filter.as_str().inspect(|filter| stage.filter(filter));
+    }
+    let validation = document.get("validate_doc_update").and_then(Value::as_str);
+    let mut stage = Stage { name: "", samples, limits, remarks: &mut remarks };
+    validation.inspect(|validation| stage.validation(validation));
     remarks
 }
 
-/// One view's turn.
+fn members<'a>(document: &'a Value, name: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let members = document.get(name).and_then(Value::as_object);
+    members.into_iter().flatten().map(|(name, member)| (name.as_str(), member))
+}
+
+/// The turn of one view, filter or validation.
 struct Stage<'a> {
-    view: &'a str,
+    name: &'a str,
     samples: &'a [String],
     limits: Limits,
     remarks: &'a mut Vec<Remark>,
@@ -107,9 +123,22 @@ struct Trouble {
     times: usize,
 }
 
+impl Trouble {
+    fn note(troubles: &mut Vec<Self>, failure: Failure, id: String) {
+        match troubles.iter_mut().find(|trouble| trouble.failure == failure) {
+            Some(trouble) => trouble.times += 1,
+            None => troubles.push(Self { failure, first: id, times: 1 }),
+        }
+    }
+
+    fn over(&self) -> String {
+        if self.times == 1 { self.first.clone() } else { format!("{} samples, first {}", self.times, self.first) }
+    }
+}
+
 impl Stage<'_> {
     fn say(&mut self, part: Part, line: Option<usize>, severity: Severity, words: String) {
-        self.remarks.push(Remark { view: self.view.to_owned(), part, line, severity, words });
+        self.remarks.push(Remark { name: self.name.to_owned(), part, line, severity, words });
     }
 
     fn no_function(&mut self, part: Part, error: &Uncompilable) {
@@ -123,7 +152,7 @@ impl Stage<'_> {
 
     /// What the map emits.
     fn map(&mut self, source: &str) -> Vec<IndexRow> {
-        let mut mapper = match Mapper::with_limits(&[(self.view, source)], self.limits) {
+        let mut mapper = match Mapper::with_limits(&[(self.name, source)], self.limits) {
             Ok(mapper) => mapper,
             Err(error) => {
                 self.no_function(Part::Map, &error);
@@ -136,7 +165,7 @@ impl Stage<'_> {
         let mut large: Option<(String, usize)> = None;
         for sample in self.samples {
             let document: Value = serde_json::from_str(sample).unwrap_or_default();
-            let id = document.get("_id").and_then(Value::as_str).unwrap_or("a sample without _id").to_owned();
+            let id = id(&document);
             let placed = match mapper.map(sample).pop() {
                 Some(Ok(emitted)) => {
                     for Emitted { value, .. } in &emitted {
@@ -161,10 +190,7 @@ impl Stage<'_> {
                     key: row.key,
                     value: row.value,
                 })),
-                Err(failure) => match troubles.iter_mut().find(|trouble| trouble.failure == failure) {
-                    Some(trouble) => trouble.times += 1,
-                    None => troubles.push(Trouble { failure, first: id, times: 1 }),
-                },
+                Err(failure) => Trouble::note(&mut troubles, failure, id),
             }
         }
         self.tell(Part::Map, &troubles);
@@ -193,8 +219,8 @@ impl Stage<'_> {
     }
 
     fn tell(&mut self, part: Part, troubles: &[Trouble]) {
-        for Trouble { failure, first, times } in troubles {
-            let over = if *times == 1 { first.clone() } else { format!("{times} samples, first {first}") };
+        for trouble in troubles {
+            let (failure, over) = (&trouble.failure, trouble.over());
             let words = match failure {
                 Failure::Thrown { message, .. } => {
                     format!("throws over {over}, which is left out of the view: {message}")
@@ -210,8 +236,51 @@ impl Stage<'_> {
         }
     }
 
+    /// What comes of a function that is called with each sample and with more, in JavaScript.
+    fn call(&mut self, part: Part, source: &str, more: &str) -> Vec<Trouble> {
+        if let Err(error) = Mapper::with_limits(&[(self.name, source)], self.limits) {
+            self.no_function(part, &error);
+            return Vec::new();
+        }
+        let expression = source.trim_end().trim_end_matches(';');
+        // On the same line, so that lines count as in the file. Some text is a function, but no expression: it is not run.
+        let calling = format!("function (doc) {{ emit(({expression}\n)(doc, {more}), null); }}");
+        let Ok(mut mapper) = Mapper::with_limits(&[(self.name, &calling)], self.limits) else { return Vec::new() };
+        let mut troubles = Vec::new();
+        for sample in self.samples {
+            if let Some(Err(failure)) = mapper.map(sample).pop() {
+                Trouble::note(&mut troubles, failure, id(&serde_json::from_str(sample).unwrap_or_default()));
+            }
+        }
+        troubles
+    }
+
+    fn filter(&mut self, source: &str) {
+        for trouble in
+            self.call(Part::Filter, source, "{method: 'GET', query: {}, headers: {}, userCtx: {name: null, roles: []}}")
+        {
+            let (failure, over) = (&trouble.failure, trouble.over());
+            let words = format!("fails over {over}, and the changes end there: {failure}");
+            self.say(Part::Filter, failure.line(), Severity::Error, words);
+        }
+    }
+
+    fn validation(&mut self, source: &str) {
+        let user = "null, {db: 'system_records', name: 'vogeler-server', roles: []}, {}";
+        for trouble in self.call(Part::Validation, source, user) {
+            let (failure, over) = (&trouble.failure, trouble.over());
+            let (severity, words) = match refused(failure) {
+                Some(words) => {
+                    (Severity::Hint, format!("does not let {over} be written, which becomes a dead letter: {words}"))
+                }
+                None => (Severity::Error, format!("fails over {over}, which cannot be written: {failure}")),
+            };
+            self.say(Part::Validation, failure.line(), severity, words);
+        }
+    }
+
     fn reduce(&mut self, source: &str, rows: Vec<IndexRow>) {
-        let mut reducer = match Reducer::with_limits(self.view, source, self.limits) {
+        let mut reducer = match Reducer::with_limits(self.name, source, self.limits) {
             Ok(reducer) => reducer,
             Err(error) => return self.no_function(Part::Reduce, &error),
         };
@@ -249,6 +318,18 @@ impl Stage<'_> {
     }
 }
 
+fn id(document: &Value) -> String {
+    document.get("_id").and_then(Value::as_str).unwrap_or("a sample without _id").to_owned()
+}
+
+/// Why a validation does not want a document, where it said so as it has to.
+fn refused(failure: &Failure) -> Option<String> {
+    let Failure::Thrown { message, .. } = failure else { return None };
+    let thrown: Value = serde_json::from_str(message).ok()?;
+    let words = thrown.get("forbidden").or_else(|| thrown.get("unauthorized"))?;
+    Some(words.as_str().map_or_else(|| words.to_string(), str::to_owned))
+}
+
 /// Whether a value is the document, or most of it, or has it as an element or member.
 fn is_whole(value: &str, document: &Value) -> bool {
     let Ok(value) = serde_json::from_str::<Value>(value) else { return false };
@@ -272,133 +353,4 @@ fn is_most_of(value: &Value, document: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::time::Duration;
-
-    use super::*;
-
-    fn design(files: &[(&str, &str)]) -> DesignDoc {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = dir.path().join("d/views").join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        DesignDoc::read(&dir.path().join("d")).unwrap()
-    }
-
-    fn samples() -> Vec<String> {
-        let sample = |name: &str, rest: &str| {
-            format!(r#"{{"_id":"{name}","_rev":"1-a","system_name":"{name}","os":"linux",{rest}}}"#)
-        };
-        vec![
-            sample("web01", r#""packages":{"openssl":"3.0.15"}"#),
-            sample("web02", r#""packages":null"#),
-            sample("web03", &format!(r#""packages":{{"text":"{}"}}"#, "x".repeat(2000))),
-        ]
-    }
-
-    fn said(files: &[(&str, &str)]) -> Vec<(Severity, String)> {
-        let limits = Limits { time: Duration::from_millis(200), ..Limits::default() };
-        let remarks = rehearse_within(&design(files), &samples(), limits);
-        remarks.into_iter().map(|remark| (remark.severity, remark.to_string())).collect()
-    }
-
-    fn one(files: &[(&str, &str)], severity: Severity, words: &str) {
-        let said = said(files);
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert_eq!(said[0].0, severity, "{said:?}");
-        assert!(said[0].1.contains(words), "{said:?}");
-    }
-
-    #[test]
-    fn good_views_go_without_a_word() {
-        let map = "function (doc) { emit(doc.system_name, null); }";
-        assert_eq!(said(&[("v/map.js", map)]), []);
-        assert_eq!(said(&[("v/map.js", map), ("v/reduce.js", "_count")]), []);
-        let reduce = "function (keys, values, rereduce) { return rereduce ? sum(values) : values.length; }";
-        assert_eq!(said(&[("v/map.js", map), ("v/reduce.js", reduce)]), []);
-        let part = "function (doc) { emit(doc._id, {_id: doc._id, os: doc.os}); }";
-        assert_eq!(said(&[("v/map.js", part)]), [], "a part of it is not the whole");
-    }
-
-    #[test]
-    fn exceptions_have_a_file_and_a_line() {
-        let map = "// packages\nfunction (doc) {\n  Object.keys(doc.packages.openssl).forEach(function (name) {\n    emit(name, null);\n  });\n}";
-        let said = said(&[("v/map.js", map)]);
-        assert_eq!(said.len(), 2, "{said:?}");
-        for ((severity, words), over) in said.iter().zip(["over web02", "over web03"]) {
-            assert_eq!(*severity, Severity::Error);
-            assert!(words.starts_with("views/v/map.js:3: throws over web0") && words.contains(over), "{words}");
-        }
-        let throw = "function (doc) {\n  if (doc._id !== 'web01') throw new Error('no');\n  emit(1, null);\n}";
-        one(
-            &[("v/map.js", throw)],
-            Severity::Error,
-            "views/v/map.js:2: throws over 2 samples, first web02, which is left out of the view: Error: no",
-        );
-        let reduce = "function (keys, values) {\n  return values[0].none.at.all;\n}";
-        one(
-            &[("v/map.js", "function (doc) { emit(1, null); }"), ("v/reduce.js", reduce)],
-            Severity::Error,
-            "views/v/reduce.js:2: throws",
-        );
-    }
-
-    #[test]
-    fn documents_emitted_whole_and_large_values_are_told() {
-        for value in ["doc", "[doc]", "{record: doc}", "{_id: doc._id, os: doc.os, system_name: doc.system_name}"] {
-            let map = format!("function (doc) {{ emit(doc._id, {value}); }}");
-            let (severity, words) = said(&[("v/map.js", &map)]).remove(0);
-            assert_eq!(severity, Severity::Warning);
-            assert!(
-                words.starts_with("views/v/map.js: emits the document whole: ") && words.contains("for web01"),
-                "{words}"
-            );
-        }
-        one(
-            &[("v/map.js", "function (doc) { emit(doc._id, doc.packages); }")],
-            Severity::Warning,
-            "emits a value of 2011 bytes for web03",
-        );
-    }
-
-    #[test]
-    fn silence_and_endlessness_are_told() {
-        one(
-            &[("v/map.js", "function (doc) { if (doc.os === 'Linux') emit(1); }")],
-            Severity::Hint,
-            "emits nothing for any of 3 samples",
-        );
-        one(
-            &[("v/map.js", "function (doc) { while (true) {} }")],
-            Severity::Error,
-            "does not come to an end over 3 samples, first web01: it ran for more than 200ms",
-        );
-        one(
-            &[("v/map.js", "function (doc) { throw 'fatal_error' }")],
-            Severity::Error,
-            "no question to the view is answered: fatal_error",
-        );
-        one(
-            &[("v/map.js", "function named(doc) { emit(1) }")],
-            Severity::Error,
-            "a function expression without a name is wanted",
-        );
-    }
-
-    #[test]
-    fn reduces_that_do_no_good_are_told() {
-        let map = ("v/map.js", "function (doc) { emit(doc._id, doc.os); }");
-        one(
-            &[map, ("v/reduce.js", "_sum")],
-            Severity::Error,
-            "cannot add what the map emits: The _sum function requires",
-        );
-        one(&[map, ("v/reduce.js", "_stats")], Severity::Error, "has no result: ");
-        let long = ("v/map.js", "function (doc) { emit(doc._id, new Array(200).join('x')); }");
-        let grows = "function (keys, values, rereduce) { return values; }";
-        one(&[long, ("v/reduce.js", grows)], Severity::Warning, "does not shrink: 3 rows of ");
-    }
-}
+mod tests;
