@@ -78,7 +78,21 @@ pub enum Action {
     ///
     /// Whether the database can be written to is tried with a local document, which is in no view; nothing else is changed.
     /// Exit status 1 if something is not as it should be.
-    Check,
+    Check {
+        /// Run the design documents in DIR over sample records, and look at nothing else
+        ///
+        /// Here and now: neither broker nor database is needed. Tells what CouchDB would not take, exceptions, functions that do not end,
+        /// documents emitted whole and large values, with file and line; exit status 1 for those that leave rows out or
+        /// spoil a view. DIR is what `load` takes.
+        #[arg(long, value_name = "DIR")]
+        design_docs: Option<PathBuf>,
+
+        /// Records to run them over, beside those that come along
+        ///
+        /// JSON: one record, an array of them, or one after the other, as `vogeler-runner show NODE -o json` prints them.
+        #[arg(long, value_name = "FILE", requires = "design_docs")]
+        samples: Option<PathBuf>,
+    },
     /// Look at the dead letters, send them back or throw them away
     ///
     /// A dead letter is a message that could not become part of a record. It says why.

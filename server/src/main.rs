@@ -10,7 +10,7 @@ use vogeler_messaging::amqp::{Frames, deepen_stacks};
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::{exit, logging, print_findings};
 use vogeler_server::cli::{Action, Cli, Loaded};
-use vogeler_server::{check, dead, serve, setup};
+use vogeler_server::{check, dead, rehearse, serve, setup};
 use vogeler_store::design_docs;
 
 fn main() -> ExitCode {
@@ -54,7 +54,10 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
             let session = broker()?.connect().await?;
             setup::run(&session, &topology, &store.open()?, &server.design_docs, say).await?;
         }
-        Action::Check => {
+        Action::Check { design_docs: Some(dir), samples } => {
+            return Ok(print_findings(&rehearse::rehearse(&dir, samples.as_deref())?));
+        }
+        Action::Check { design_docs: None, samples: _ } => {
             return Ok(print_findings(&check::check(&broker()?, &topology, &store.open()?, &server).await));
         }
         Action::Dead(asked) => {

@@ -3,11 +3,24 @@
 use std::fmt;
 use std::process::ExitCode;
 
+/// How it is with a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grade {
+    /// As it should be.
+    Good,
+    /// It may be meant so.
+    Hint,
+    /// It works, at a price.
+    Warning,
+    /// Not as it should be.
+    Bad,
+}
+
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether it is as it should be.
-    pub good: bool,
+    /// How it is.
+    pub grade: Grade,
     /// What was looked at, and what was found.
     pub text: String,
 }
@@ -15,12 +28,12 @@ pub struct Finding {
 impl Finding {
     /// As it should be.
     pub fn good(text: impl Into<String>) -> Self {
-        Self { good: true, text: text.into() }
+        Self { grade: Grade::Good, text: text.into() }
     }
 
     /// Not as it should be.
     pub fn bad(text: impl Into<String>) -> Self {
-        Self { good: false, text: text.into() }
+        Self { grade: Grade::Bad, text: text.into() }
     }
 
     /// A thing that has to be there, by what asking for it answered; `mend` says how to make it.
@@ -39,11 +52,17 @@ pub fn print_findings(findings: &[Finding]) -> ExitCode {
     for finding in findings {
         println!("{finding}");
     }
-    ExitCode::from(u8::from(findings.iter().any(|finding| !finding.good)))
+    ExitCode::from(u8::from(findings.iter().any(|finding| finding.grade == Grade::Bad)))
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}  {}", if self.good { "ok  " } else { "FAIL" }, self.text)
+        let grade = match self.grade {
+            Grade::Good => "ok  ",
+            Grade::Hint => "hint",
+            Grade::Warning => "warn",
+            Grade::Bad => "FAIL",
+        };
+        write!(f, "{grade}  {}", self.text)
     }
 }

@@ -17,6 +17,6 @@ pub mod supervisor;
 
 pub use address::Address;
 pub use config::{Flag, Known, Settings};
-pub use finding::{Finding, print_findings};
+pub use finding::{Finding, Grade, print_findings};
 pub use flags::ProcessFlags;
 pub use secret::Secret;
