@@ -1,5 +1,7 @@
 //! A node's queue is bound to the groups that it is in, and to no other, whatever comes between.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::future::pending;
 use std::io;
 use std::path::PathBuf;
