@@ -134,8 +134,10 @@ fn without_alias_at(text: &str, line: u64) -> Option<(String, String)> {
     let (start, alias) = starts.iter().rfind(|(start, _)| *start <= line)?.clone();
     let end = starts.iter().map(|(start, _)| *start).find(|next| *next > start).unwrap_or(u64::MAX);
     let kept = (1..).zip(text.lines()).map(|(number, line)| if (start..end).contains(&number) { "" } else { line });
-    let kept: Vec<&str> = kept.collect();
-    Some((alias, kept.join("\n")))
+    let rest = kept.collect::<Vec<&str>>().join("\n");
+    // Lines are counted otherwise there, after a lone carriage return for one.
+    let is_less = rest.trim_end() != text.trim_end();
+    is_less.then_some((alias, rest))
 }
 
 fn first_line(text: &str) -> String {
@@ -294,6 +296,12 @@ mod tests {
         assert!(shown[0].starts_with("p.yaml:4: b: ") && shown[0].contains("colour"), "{shown:?}");
         assert!(shown[1].starts_with("p.yaml:10: d: "), "{shown:?}");
         assert_eq!(shown.len(), 2, "{shown:?}");
+        let unlike = "a: \r&x!keyv:al  format: ueu}\n";
+        assert_eq!(
+            read(Path::new("p.yaml"), unlike, Path::new("/nonexistent")).1.len(),
+            1,
+            "lines that YAML alone sees"
+        );
     }
 
     #[test]
