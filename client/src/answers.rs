@@ -10,7 +10,7 @@ use uuid::Uuid;
 use vogeler_messaging::topology::{run_key, slot_key};
 use vogeler_messaging::{Current, Message, Properties, Publish, Session, Topology};
 use vogeler_protocol::message::{
-    self, Command, CommandResult, Event, Failure, FailureKind, Hello, MAX_RESULT_BYTES, Notice, Payload, Version,
+    self, CommandResult, Event, Failure, FailureKind, Hello, MAX_RESULT_BYTES, Notice, Payload, Version,
 };
 use vogeler_protocol::{Alias, Clock, Digest, Group, Key, NodeName, Random, RunId};
 
@@ -206,21 +206,20 @@ impl<S: Session> Answers<S> {
         }
     }
 
-    /// Tells the runner, if it wants to hear; what is lost here it finds in the record.
-    pub fn tell(&self, command: &Command, notice: Notice, detail: Option<String>) {
-        let session = self.session.get();
-        let Some(session) = session.filter(|_| command.want_events) else { return };
+    /// Tells a runner that wants to hear; what is lost here it finds in the record.
+    pub fn tell(&self, run: RunId, command: &Alias, notice: Notice, detail: Option<String>) {
+        let Some(session) = self.session.get() else { return };
         let event = Event {
             v: Version,
-            run: command.run,
-            command: command.command.clone(),
+            run,
+            command: command.clone(),
             node: self.origin.node.clone(),
             event: notice,
             at: self.clock.now(),
             detail,
         };
-        let properties = Properties { correlation_id: Some(command.run.to_string()), ..self.properties("event") };
-        let key = run_key(command.run);
+        let properties = Properties { correlation_id: Some(run.to_string()), ..self.properties("event") };
+        let key = run_key(run);
         session.notify(Publish {
             exchange: &self.topology.events,
             routing_key: &key,

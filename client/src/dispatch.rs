@@ -32,6 +32,7 @@ const CLOCK_GRACE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 struct Waiting {
     run: RunId,
+    want_events: bool,
     expires_at: Timestamp,
     not_before: Instant,
     /// Counts commands as they come: who has waited longest is next.
@@ -192,26 +193,33 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
                 Target::Nodes(_) | Target::Group(_) => Some((Notice::Skipped, "not this node's".to_owned())),
             }
         } else if self.clock.now() > command.expires_at.after(CLOCK_GRACE) {
-            Some((Notice::Refused, format!("expired at {}", command.expires_at)))
+            Some((Notice::Refused, expired_at(command.expires_at)))
         } else if self.registry.get(&command.command).is_none() {
             Some((Notice::Refused, format!("{UNKNOWN_ALIAS}; this node knows {}", self.registry.names())))
         } else {
             info!(run = %command.run, alias = %command.command, issuer = command.issuer, "command taken");
-            self.answers.tell(&command, Notice::Accepted, None);
+            self.tell(&command, Notice::Accepted, None);
             self.receipts.insert(asked, receipt);
             let splay = Duration::from_millis(command.splay_ms).min(LONGEST_SPLAY);
             let not_before = Instant::now() + self.random.up_to(splay);
             self.turns += 1;
             let turn = self.turns;
-            let waiting = Waiting { run: command.run, expires_at: command.expires_at, not_before, turn };
+            let Command { run, want_events, expires_at, .. } = command;
+            let waiting = Waiting { run, want_events, expires_at, not_before, turn };
             self.waiting.entry(command.command).or_default().push(waiting);
             return;
         };
         if let Some((notice, detail)) = refusal {
             info!(run = %command.run, alias = %command.command, detail, "command {notice}");
-            self.answers.tell(&command, notice, Some(detail));
+            self.tell(&command, notice, Some(detail));
         }
         self.ack(&[receipt]);
+    }
+
+    fn tell(&self, command: &Command, notice: Notice, detail: Option<String>) {
+        if command.want_events {
+            self.answers.tell(command.run, &command.command, notice, detail);
+        }
     }
 
     /// Whether nothing is left to do: no command waits, and everything is with the broker.
@@ -263,6 +271,10 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             waiting.into_iter().partition(|waiting| now <= waiting.expires_at.after(CLOCK_GRACE));
         for waiting in expired {
             info!(run = %waiting.run, %alias, "a command expired while it waited");
+            if waiting.want_events {
+                let detail = format!("{}, while it waited for its turn", expired_at(waiting.expires_at));
+                self.answers.tell(waiting.run, alias, Notice::Refused, Some(detail));
+            }
             if let Some(receipt) = self.receipts.remove(&(waiting.run, alias.clone())) {
                 self.ack(&[receipt]);
             }
@@ -373,6 +385,10 @@ impl<S: Session, A: Acks> Dispatch<S, A> {
             }
         });
     }
+}
+
+fn expired_at(at: Timestamp) -> String {
+    format!("expired at {at}")
 }
 
 /// Something that has come to its end.
