@@ -87,6 +87,14 @@ torture-suite:
 	[ $$outcome -eq 0 ] || echo "some stories have failed, and are not in the table; what they say stands above" >&2; \
 	exit $$outcome
 
+# Seeds as VOGELER_SIMULATE_SEEDS says (17, or 0..1000); with so many nodes as VOGELER_SIMULATE_NODES says.
+.PHONY: simulate simulate-fleet
+simulate: ## a thousand seeds of the simulation (VOGELER_SIMULATE_SEEDS=17 for one); a seed that fails is told, and how to see it again
+	VOGELER_SIMULATE_SEEDS=$${VOGELER_SIMULATE_SEEDS:-0..1000} cargo test -p vogeler-tests --test simulate promises -- --nocapture
+
+simulate-fleet: ## 100,000 virtual nodes asked at once, all of it stored; time and memory are printed. A release build, 4 GiB
+	cargo test --release -p vogeler-tests --test simulate fleet -- --ignored --nocapture
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for a minute (FUZZ_SECONDS), or those of FUZZ_TARGETS; needs nightly Rust and cargo-fuzz
 	tests/fuzz/run.sh $(FUZZ_TARGETS)
