@@ -71,7 +71,8 @@ async fn rehearse<B: Broker, St: Store>(parts: &Parts<B, St>, request: &Request,
     Ok(if no_such { NO_SUCH } else { GOOD })
 }
 
-/// Looks at runs that were begun here: one, or the list of them, which needs neither broker nor database.
+/// Looks at runs that were begun here: one, or the list of them, which needs neither broker nor database. `outlived` says
+/// whether nodes are there when the runner has left.
 ///
 /// # Errors
 /// As [`status::status`], or the folder of runs cannot be read.
@@ -79,27 +80,31 @@ pub async fn look_back<B, St: Store>(
     parts: impl FnOnce() -> anyhow::Result<Parts<B, St>>,
     folder: Option<&Path>,
     asked: &LookBack,
+    outlived: bool,
 ) -> anyhow::Result<u8> {
     let output = asked.output.unwrap_or_default();
     if asked.list {
         return list_runs(folder, output);
     }
-    look_at_run(&parts()?, folder, asked.run.as_deref(), output).await
+    look_at_run(&parts()?, folder, asked, outlived).await
 }
 
 async fn look_at_run<B, St: Store>(
     parts: &Parts<B, St>,
     folder: Option<&Path>,
-    run: Option<&str>,
-    output: Output,
+    asked: &LookBack,
+    outlived: bool,
 ) -> anyhow::Result<u8> {
-    let known = status::status(&parts.store, folder, run, &parts.clock).await?;
+    let mut known = status::status(&parts.store, folder, asked.run.as_deref(), &parts.clock).await?;
+    if !outlived {
+        known.tallies.leave_all();
+    }
     for notice in &known.notices {
         output::notice(notice);
     }
     let exit_status = known.tallies.exit_status(known.strict);
     let about = &known.about;
-    output::print(&match output {
+    output::print(&match asked.output.unwrap_or_default() {
         Output::Json => progress::object(&report::json(about, &known.tallies, exit_status, known.strict)),
         Output::Text => format!("run {}\n{}", about.run, report::text(about, &known.tallies)),
     })?;

@@ -52,7 +52,7 @@ async fn act(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
             let request = cli.run.request(&runner, act::issuer(), folder)?;
             act::ask_nodes(&parts()?, &request, &cli.run).await
         }
-        Some(Action::Status(asked)) => act::look_back(parts, folder.as_deref(), asked).await,
+        Some(Action::Status(asked)) => act::look_back(parts, folder.as_deref(), asked, true).await,
         Some(Action::Ask(asked)) => act::answer(&parts()?, asked, &act::issuer()).await,
         Some(Action::Config) => {
             output::print(&settings.describe())?;

@@ -75,7 +75,6 @@ impl Progress {
             if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {elapsed}  {msg}") {
                 bar.set_style(style);
             }
-            bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
         Self { output, strict, bar, told: None }
@@ -119,6 +118,10 @@ impl Progress {
     pub fn count(&self, tallies: &Tallies) {
         if let Some(bar) = &self.bar {
             let (awaited, ended) = tallies.progress();
+            // Of no nodes all have answered: such a bar would be full.
+            if bar.length() == Some(0) && awaited > 0 {
+                bar.enable_steady_tick(Duration::from_millis(200));
+            }
             bar.set_length(awaited as u64);
             bar.set_position(ended as u64);
             let running = tallies.running();

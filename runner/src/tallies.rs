@@ -43,6 +43,11 @@ impl Tallies {
         self.0.iter_mut().for_each(|(_, tally)| tally.leave(node));
     }
 
+    /// No node that owes an answer is there any more.
+    pub fn leave_all(&mut self) {
+        self.outstanding().iter().for_each(|node| self.leave(node));
+    }
+
     /// The nodes that owe an answer.
     pub fn outstanding(&self) -> BTreeSet<NodeName> {
         self.0.iter().flat_map(|(_, tally)| tally.outstanding().iter().cloned()).collect()

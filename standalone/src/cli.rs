@@ -1,10 +1,9 @@
 //! The command line of `vogeler`.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, value_parser};
 use vogeler_process::logging::LogLevel;
 use vogeler_process::{Known, Settings};
 use vogeler_runner::ask::Ask;
@@ -37,28 +36,30 @@ pub struct Cli {
 
     /// Be so many nodes instead of one
     ///
-    /// They are called web01.example.com, app01.example.com, db01.example.com and so on, in the groups web, app and db. All of
+    /// Up to a thousand. They are called web01.example.com, app01.example.com, db01.example.com and so on, in the groups web, app and db. All of
     /// them look at this machine.
-    #[arg(long = "nodes", value_name = "COUNT")]
-    pub fleet: Option<NonZeroUsize>,
+    #[arg(long = "nodes", value_name = "COUNT", value_parser = value_parser!(u16).range(1..=1000))]
+    pub fleet: Option<u16>,
 
     /// Take the plugins of this folder instead of those that come along
     ///
-    /// DIR/*.yaml are the descriptors; programs that they name are looked for in DIR/bin and on the PATH.
+    /// DIR/*.yaml are the descriptors; programs that they name are looked for in DIR/bin and then where the system has
+    /// its programs. Nobody else may be able to write any of it. Without -c all of them are run.
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
 
-    /// Take the design documents of this folder instead of those that come along
+    /// Load the design documents of this folder, too, and say what is wrong with them
     ///
-    /// They answer `view`. Given once, they stay in the file until others are given.
+    /// Before a run or a `view`. They stay in the file; of two with one name the later one counts. `vogeler-server check
+    /// --design-docs` says more.
     #[arg(long, value_name = "DIR")]
     pub design_docs: Option<PathBuf>,
 
     /// How much to say: error, warn, info, debug or trace
     ///
-    /// One line an event, to standard error.
-    #[arg(long, value_name = "LEVEL", default_value = "error", global = true)]
-    pub loglevel: LogLevel,
+    /// One line an event, to standard error. Unless said, warnings, but none of plugins that fail: the run tells those.
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub loglevel: Option<LogLevel>,
 }
 
 /// What else `vogeler` can do.
@@ -99,6 +100,14 @@ impl Cli {
     pub fn check(&self) -> anyhow::Result<()> {
         if let (Some(_), Some(flag)) = (&self.action, self.run.given()) {
             anyhow::bail!("{flag} belongs to a run; what is given to another command comes after its name");
+        }
+        let of_nodes = [(self.fleet.is_some(), "--nodes"), (self.plugins.is_some(), "--plugins")];
+        if let Some(action) = &self.action {
+            let asks_view = matches!(action, Action::Ask(asked) if matches!(**asked, Ask::View(_)));
+            let of_views = (self.design_docs.is_some() && !asks_view, "--design-docs");
+            if let Some((_, flag)) = of_nodes.into_iter().chain([of_views]).find(|(is_given, _)| *is_given) {
+                anyhow::bail!("{flag} belongs to a run: a question starts no nodes");
+            }
         }
         ensure!(
             !self.run.detach,

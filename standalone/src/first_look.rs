@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
+use vogeler_client::plugin::registry::Registry;
 use vogeler_messaging::Broker;
-use vogeler_protocol::Alias;
 use vogeler_runner::run::{Parts, Request};
 use vogeler_runner::wanted::Wanted;
 use vogeler_runner::{act, output};
@@ -14,6 +14,7 @@ use vogeler_store::Store;
 
 use crate::cli::Cli;
 use crate::home::Home;
+use crate::plugins;
 use crate::residents::Resident;
 
 /// What is looked at first.
@@ -22,15 +23,17 @@ const ALIASES: [&str; 2] = ["facts", "packages"];
 /// So many nodes are described; of the others there is only their number.
 const DESCRIBED: usize = 3;
 
-/// What is asked of the nodes: what the command line says, or the first look.
+/// What is asked of the nodes: what the command line says, or the first look, which runs every plugin of an author.
 ///
 /// # Errors
 /// A target or a time that is none.
-pub fn request(cli: &Cli, home: &Home, residents: &[Resident]) -> anyhow::Result<Request> {
+pub fn request(cli: &Cli, home: &Home, residents: &[Resident], registry: &Registry) -> anyhow::Result<Request> {
     let mut request = cli.run.request(&cli.runner()?, act::issuer(), Some(home.runs()))?;
     request.outlived = false;
     if request.commands.is_empty() {
-        request.commands = ALIASES.iter().map(|alias| alias.parse()).collect::<Result<Vec<Alias>, _>>()?;
+        let known =
+            plugins::aliases(registry).filter(|alias| cli.plugins.is_some() || ALIASES.contains(&alias.as_str()));
+        request.commands = known.cloned().collect();
     }
     if cli.run.target.is_empty() && cli.run.condition.is_none() {
         let text = match residents {
@@ -53,7 +56,7 @@ pub async fn take<B: Broker, St: Store>(
     residents: &[Resident],
 ) -> anyhow::Result<u8> {
     let status = act::ask_nodes(parts, request, &cli.run).await?;
-    if cli.run.command.is_empty() && !cli.run.dry_run {
+    if cli.run.command.is_empty() && cli.plugins.is_none() && !cli.run.dry_run {
         let names: Vec<_> = residents.iter().take(DESCRIBED).map(|resident| resident.node.clone()).collect();
         let records = parts.store.fetch(&names).await?;
         let records: Vec<Value> =

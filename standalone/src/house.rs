@@ -3,7 +3,7 @@
 //! Start at [`House::open`]. The programs are the real ones, over the broker in memory and a database in a file; they
 //! live as long as the house does. A question that needs no nodes is asked of [`parts`] alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -18,8 +18,7 @@ use vogeler_client::run::Agent;
 use vogeler_client::state::State;
 use vogeler_messaging::memory::MemoryBroker;
 use vogeler_messaging::{Broker as _, Session as _, Topology};
-use vogeler_protocol::{Clock, Group, NodeName, Random};
-use vogeler_runner::output;
+use vogeler_protocol::{Clock, Group, NodeName, Random, Timestamp};
 use vogeler_runner::run::Parts;
 use vogeler_server::config::ServerSection;
 use vogeler_server::health::Health;
@@ -36,15 +35,6 @@ const ARRIVAL: Duration = Duration::from_secs(60);
 
 /// Plugins that a node runs at once, where it is alone.
 const CONCURRENCY: usize = 4;
-
-/// Where plugins and design documents are.
-#[derive(Debug, Clone)]
-pub struct Folders {
-    /// The descriptors; programs are in `bin` below.
-    pub plugins: PathBuf,
-    /// The design documents.
-    pub design_docs: PathBuf,
-}
 
 /// Programs that run.
 pub struct House {
@@ -72,32 +62,35 @@ impl House {
     /// Starts everything and waits until each node's hello is in its record.
     ///
     /// # Errors
-    /// The database, a design document or a state directory cannot be used; or a program ended.
-    pub async fn open(home: &Home, residents: &[Resident], folders: &Folders) -> anyhow::Result<Self> {
-        let parts = parts(&home.database);
+    /// The database or a state directory cannot be used; or a program ended.
+    pub async fn open(
+        parts: Parts<MemoryBroker, Sqlite>,
+        home: &Home,
+        residents: &[Resident],
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
         let session = parts.broker.connect().await?;
-        setup::run(&session, &parts.topology, &parts.store, &folders.design_docs, |_| {}).await?;
+        setup::declare(&session, &parts.topology).await?;
         session.close().await;
+        adopt_strays()?;
+        let names: Vec<NodeName> = residents.iter().map(|resident| resident.node.clone()).collect();
+        let known = epochs(&parts.store, &names).await?;
         let mut house = Self {
             parts,
-            residents: residents.iter().map(|resident| resident.node.clone()).collect(),
+            residents: names,
             server: JoinSet::new(),
             agents: JoinSet::new(),
             agents_stop: CancellationToken::new(),
             server_stop: CancellationToken::new(),
         };
         house.start_server();
-        adopt_strays()?;
-        let registry = Registry::read(&folders.plugins, &folders.plugins.join("bin"));
-        for broken in registry.broken() {
-            output::notice(&format!("{broken}; it is left out, the others serve on"));
-        }
         let concurrency = if residents.len() == 1 { CONCURRENCY } else { 1 };
         let mut awaited = Vec::new();
-        for Resident { node, groups } in residents {
-            let state = State::open(&home.state(node), house.parts.clock.now()).with_context(|| {
-                format!("{node} cannot be started; is another vogeler at work on {}?", home.database.display())
-            })?;
+        for (Resident { node, groups }, known) in residents.iter().zip(known) {
+            // A state that was deleted, or a clock that was ahead: what stands in the record is outrun all the same.
+            let after = known.map_or(0, |epoch| i64::try_from(epoch.saturating_mul(1000)).unwrap_or(i64::MAX));
+            let now = house.parts.clock.now().max(Timestamp::from_millisecond(after).after(Duration::from_secs(1)));
+            let state = State::open(&home.state(node), now).with_context(|| format!("{node} cannot be started"))?;
             awaited.push((node.clone(), state.epoch()));
             house.start_agent(node, groups, state, registry.clone(), concurrency);
         }
@@ -146,13 +139,8 @@ impl House {
         let deadline = Instant::now() + ARRIVAL;
         loop {
             let names: Vec<NodeName> = awaited.iter().map(|(node, _)| node.clone()).collect();
-            let records = self.parts.store.fetch(&names).await?;
-            let mut records = records.into_iter();
-            awaited.retain(|(_, epoch)| {
-                let record = records.next().flatten();
-                let record: Value = record.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-                record.pointer("/vogeler/client/epoch").and_then(Value::as_u64) != Some(*epoch)
-            });
+            let mut known = epochs(&self.parts.store, &names).await?.into_iter();
+            awaited.retain(|(_, epoch)| known.next().flatten() != Some(*epoch));
             let Some((node, _)) = awaited.first() else { return Ok(()) };
             if Instant::now() > deadline {
                 bail!("{node} has not said hello within {} s", ARRIVAL.as_secs());
@@ -191,8 +179,17 @@ impl House {
             Programs::of_machine().end_all(node).await;
         }
         self.server_stop.cancel();
-        while self.server.join_next().await.is_some() {}
+        let _ = timeout(patience, async { while self.server.join_next().await.is_some() {} }).await;
     }
+}
+
+/// The start of each node that its record tells of.
+async fn epochs(store: &Sqlite, nodes: &[NodeName]) -> anyhow::Result<Vec<Option<u64>>> {
+    let of_record = |text: String| {
+        let record: Value = serde_json::from_str(&text).ok()?;
+        record.pointer("/vogeler/client/epoch")?.as_u64()
+    };
+    Ok(store.fetch(nodes).await?.into_iter().map(|record| record.and_then(of_record)).collect())
 }
 
 /// Resolves when one of the programs has ended, which none does of itself.

@@ -9,4 +9,6 @@ pub mod cli;
 pub mod first_look;
 pub mod home;
 pub mod house;
+pub mod plugins;
 pub mod residents;
+pub mod views;

@@ -1,7 +1,5 @@
 //! Which nodes this process is.
 
-use std::num::NonZeroUsize;
-
 use vogeler_client::identity;
 use vogeler_protocol::{Group, NodeName};
 
@@ -21,10 +19,10 @@ pub struct Resident {
 ///
 /// # Errors
 /// The machine's name is none that a node can have.
-pub fn of(fleet: Option<NonZeroUsize>) -> anyhow::Result<Vec<Resident>> {
+pub fn of(fleet: Option<u16>) -> anyhow::Result<Vec<Resident>> {
     match fleet {
         None => Ok(vec![Resident { node: this_machine()?, groups: Vec::new() }]),
-        Some(count) => (0..count.get()).map(member).collect(),
+        Some(count) => (0..usize::from(count)).map(member).collect(),
     }
 }
 
@@ -45,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_fleet_has_as_many_nodes_as_were_asked_for_in_three_groups() {
-        let residents = of(NonZeroUsize::new(20)).unwrap();
+        let residents = of(Some(20)).unwrap();
         let names: Vec<_> = residents.iter().map(|resident| resident.node.as_str()).collect();
         assert_eq!(names[..4], ["web01.example.com", "app01.example.com", "db01.example.com", "web02.example.com"]);
         assert_eq!((names.len(), names[19]), (20, "app07.example.com"));

@@ -123,6 +123,52 @@ async fn processes_that_write_at_once_lose_nothing() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_deleted_or_replaced_takes_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, aside) = (folder.path().join("records.db"), folder.path().join("aside.db"));
+    let sqlite = Sqlite::new(&file);
+    sqlite.create().await.unwrap();
+    let row = |node: &str| Row { id: node.parse().unwrap(), document: format!(r#"{{"_id":"{node}"}}"#).into_bytes() };
+    sqlite.put(&[row("web01")]).await.unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let refused = sqlite.put(&[row("web02")]).await.unwrap_err();
+    assert!(refused.to_string().contains("there is no database"), "{refused}");
+    assert!(sqlite.probe().await.is_err() && sqlite.find(None, &[]).await.is_err());
+    let _ = std::fs::remove_file(folder.path().join("records.db-wal"));
+    let _ = std::fs::remove_file(folder.path().join("records.db-shm"));
+    let copy = Sqlite::new(&aside);
+    copy.create().await.unwrap();
+    copy.put(&[row("db01")]).await.unwrap();
+    drop(copy);
+    std::fs::rename(&aside, &file).unwrap();
+    let found = sqlite.find(None, &[]).await.unwrap();
+    assert_eq!(found.iter().map(|found| found.node.as_str()).collect::<Vec<_>>(), ["db01"]);
+    assert!(matches!(sqlite.put(&[row("web02")]).await.unwrap()[..], [Fate::Stored { .. }]));
+}
+
+#[tokio::test]
+async fn damage_is_told_and_not_taken_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.db");
+    let sqlite = Sqlite::new(&file);
+    sqlite.create().await.unwrap();
+    let document = br#"{"_id":"web01","os":"Debian"}"#.to_vec();
+    sqlite.put(&[Row { id: "web01".parse().unwrap(), document }]).await.unwrap();
+    drop(sqlite);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(6).position(|six| six == b"Debian").unwrap();
+    bytes[at] = 0xff;
+    std::fs::write(&file, bytes).unwrap();
+    let sqlite = Sqlite::new(&file);
+    for said in [
+        sqlite.find(None, &["os".parse().unwrap()]).await.unwrap_err(),
+        sqlite.fetch(&["web01".parse().unwrap()]).await.unwrap_err(),
+    ] {
+        assert!(said.to_string().contains("cannot be understood"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_small_site_runs_a_broker_and_a_file() {
     let site = Site::bare("file").await;
     let url = format!("sqlite://{}", site.path("below/records.db").display());

@@ -112,7 +112,9 @@ async fn what_makes_no_sense_here_is_said() {
         (&["-c", "ping", "--detach"], "nobody would be left to answer"),
         (&["-n", "all"], "say which with -c"),
         (&["-c", "ping", "nodes"], "-c belongs to a run"),
-        (&["--plugins", "nowhere", "--nodes", "0"], "invalid value '0'"),
+        (&["--nodes", "0"], "0 is not in 1..=1000"),
+        (&["--plugins", "nowhere"], "nowhere has no plugin that can be run"),
+        (&["--db", "missing/x.db", "-c", "ping"], "there is no folder missing"),
         (&["--design-docs", "nowhere"], "nowhere"),
     ] {
         let outcome = desk.vogeler(words).await.expect(1);
@@ -121,6 +123,8 @@ async fn what_makes_no_sense_here_is_said() {
     fs::write(desk.path().join("other.db"), "words that are no database, and more of them, and more and more").unwrap();
     let other = desk.vogeler(&["--db", "other.db", "nodes"]).await.expect(1);
     assert!(other.stderr.contains("other.db") && other.stderr.contains("not a database"), "{other:?}");
+    desk.vogeler(&["--db", "other.db", "-c", "ping"]).await.expect(1);
+    assert!(!desk.path().join("other.db.d").exists(), "nothing is written beside what is no database");
 }
 
 #[tokio::test]
@@ -137,13 +141,73 @@ async fn a_second_one_waits_for_nobody_and_ctrl_c_ends_everything() {
     let mut run = Program::start(desk.command(&["--plugins", "mine", "-c", "slow"]), &desk.path().join("log"));
     eventually(async || started.exists().then_some(()).ok_or("slow runs")).await;
     let second = desk.vogeler(&["-c", "ping"]).await.expect(1);
-    assert!(second.stderr.contains("is another vogeler at work on vogeler.db?"), "{second:?}");
+    assert!(second.stderr.contains("another vogeler is at work on vogeler.db"), "{second:?}");
     desk.vogeler(&["aliases"]).await.expect(0);
     run.signal(Signal::SIGINT);
     assert_eq!(run.ended().await, 130, "{}", run.log());
     assert!(run.log().contains("what still runs is ended; to look at it again: vogeler status"), "{}", run.log());
+    let later = desk.vogeler(&["status"]).await;
+    assert!(later.stdout.contains("accepted the command, and its client is not connected any more"), "{later:?}");
     let left = Outcome::of(command("pgrep").args(["-f", "exec sleep 600"])).await;
     assert_eq!(left.stdout, "", "no plugin is left");
+}
+
+#[tokio::test]
+async fn of_several_at_once_one_works_and_the_others_say_so() {
+    let desk = Desk::new();
+    let (one, two, three) =
+        tokio::join!(desk.vogeler(&["-c", "facts"]), desk.vogeler(&["-c", "facts"]), desk.vogeler(&["-c", "facts"]));
+    let mut worked = 0;
+    for outcome in [one, two, three] {
+        worked += usize::from(outcome.status == 0);
+        let is_told = outcome.stderr.contains("another vogeler is at work on vogeler.db");
+        assert!(outcome.status == 0 || is_told, "{outcome:?}");
+    }
+    assert!(worked >= 1);
+}
+
+#[tokio::test]
+async fn what_it_remembers_may_be_deleted() {
+    let desk = Desk::new();
+    for _ in 0..3 {
+        let ran = desk.vogeler(&["-c", "ping", "-c", "facts"]).await.expect(0);
+        assert!(!ran.stdout.contains("later result"), "{ran:?}");
+        fs::remove_dir_all(desk.path().join("vogeler.db.d")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_the_end_cuts_short_is_no_failure_of_its_own() {
+    let desk = Desk::new();
+    desk.plugins("slow: {command: sleep 2, format: string}\n");
+    let ran = desk.vogeler(&["--plugins", "mine", "--nodes", "4", "-c", "slow", "--timeout", "100ms"]).await.expect(3);
+    assert!(ran.stdout.contains("4 still running"), "{ran:?}");
+    let errors = desk.vogeler(&["errors", "-o", "csv"]).await.expect(0);
+    assert!(!errors.stdout.contains("signal"), "{errors:?}");
+}
+
+#[tokio::test]
+async fn authors_of_views_are_told_what_is_wrong_with_them() {
+    let desk = Desk::new();
+    let write = |path: &str, text: &str| {
+        let path = desk.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("dd/mine/views/by_os/map.js", "function (doc) {\n  emit(doc.facts.os.id, null);\n}\n");
+    write("dd/mine/views/by_os/reduce.js", "_count\n");
+    let ran = desk.vogeler(&["--design-docs", "dd", "--nodes", "3", "-c", "facts"]).await.expect(0);
+    assert!(ran.stderr.contains("dd/mine/views/by_os/map.js:2: throws over"), "{ran:?}");
+    assert!(ran.stderr.contains("_design/mine: loaded"), "{ran:?}");
+    let counted = desk.vogeler(&["view", "mine/by_os", "-o", "csv"]).await.expect(0);
+    assert_eq!(counted.stdout, "key,value\n,3\n", "{counted:?}");
+    write("dd/mine/views/by_os/map.js", "function (doc) { emit(doc._id, null); }\n");
+    let changed =
+        desk.vogeler(&["--design-docs", "dd", "view", "mine/by_os", "--no-reduce", "-o", "csv"]).await.expect(0);
+    assert!(changed.stdout.contains("app01.example.com"), "{changed:?}");
+    write("dd/mine/views/by_os/map.js", "function (doc) {\n  emit(doc._id, null;\n}\n");
+    let wrong = desk.vogeler(&["--design-docs", "dd", "view", "mine/by_os"]).await.expect(1);
+    assert!(wrong.stderr.contains("map.js:2: "), "{wrong:?}");
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ impl Executor {
         };
         command.env("VOGELER_NODE", self.node.as_str());
         command.env("VOGELER_COMMAND", plugin.alias.as_str()).env("VOGELER_RUN", run);
-        let started = strays::Running::start(|| Command::from(command).kill_on_drop(true).spawn());
+        let started = strays::Running::start(&self.node, || Command::from(command).kill_on_drop(true).spawn());
         let (child, running) = match started {
             Ok(started) => started,
             Err(error) => return (None, Err(cannot_start(program, &error))),

@@ -5,7 +5,7 @@
 //! its own id. A program that clears its environment and daemonises is not found; that is the
 //! stated limit.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -27,9 +27,10 @@ pub fn adopt() -> anyhow::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).context("cannot reap what plugins leave behind")
 }
 
-/// Ends every plugin that still runs, with its group and with what has escaped it: the program ends.
+/// Ends every plugin of the node that still runs, with its group and with what has escaped it: the client ends.
 pub(super) async fn end_all(node: &NodeName) {
-    let groups: Vec<Pid> = plugins().iter().copied().map(Pid::from_raw).collect();
+    let of_node = |(pid, owner): (&i32, &NodeName)| (owner == node).then(|| Pid::from_raw(*pid));
+    let groups: Vec<Pid> = plugins().iter().filter_map(of_node).collect();
     for group in &groups {
         // One that has ended meanwhile needs no signal.
         let _ = killpg(*group, Signal::SIGKILL);
@@ -44,9 +45,9 @@ pub(super) async fn end_all(node: &NodeName) {
     remove(&[format!("VOGELER_NODE={node}")]).await;
 }
 
-/// The plugins that run: the runtime waits for these itself. A process has one set of children,
-/// and so there is one list of them.
-static PLUGINS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+/// The plugins that run, and on which node: the runtime waits for these itself. A process has one set of children, and
+/// so there is one list of them, however many nodes it is.
+static PLUGINS: Mutex<BTreeMap<i32, NodeName>> = Mutex::new(BTreeMap::new());
 
 /// A plugin while it runs.
 pub(super) struct Running(Option<i32>);
@@ -54,12 +55,13 @@ pub(super) struct Running(Option<i32>);
 impl Running {
     /// Starts a plugin. Nobody looks for strays between its start and its being noted.
     pub(super) fn start(
+        node: &NodeName,
         spawn: impl FnOnce() -> io::Result<tokio::process::Child>,
     ) -> io::Result<(tokio::process::Child, Self)> {
         let mut plugins = plugins();
         let child = spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        plugins.extend(pid);
+        plugins.extend(pid.map(|pid| (pid, node.clone())));
         Ok((child, Self(pid)))
     }
 }
@@ -72,7 +74,7 @@ impl Drop for Running {
     }
 }
 
-fn plugins() -> MutexGuard<'static, BTreeSet<i32>> {
+fn plugins() -> MutexGuard<'static, BTreeMap<i32, NodeName>> {
     PLUGINS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -118,7 +120,7 @@ pub(super) async fn remove(marks: &[String]) {
 /// Children that are no plugin: whoever was their parent has ended.
 fn orphans() -> Vec<Pid> {
     let plugins = plugins();
-    children().into_iter().filter(|pid| !plugins.contains(&pid.as_raw())).collect()
+    children().into_iter().filter(|pid| !plugins.contains_key(&pid.as_raw())).collect()
 }
 
 /// Whether there were any that had ended.

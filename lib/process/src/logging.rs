@@ -25,21 +25,34 @@ pub enum LogLevel {
     Trace,
 }
 
+impl LogLevel {
+    /// What is heard of ours, and of the libraries.
+    fn filters(self) -> (LevelFilter, LevelFilter) {
+        match self {
+            Self::Error => (LevelFilter::ERROR, LevelFilter::OFF),
+            Self::Warn => (LevelFilter::WARN, LevelFilter::OFF),
+            Self::Info => (LevelFilter::INFO, LevelFilter::OFF),
+            Self::Debug => (LevelFilter::DEBUG, LevelFilter::WARN),
+            Self::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
+        }
+    }
+}
+
 /// Starts logging. To be called once, by `main`.
 pub fn start(level: LogLevel) {
-    let (ours, theirs) = match level {
-        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::OFF),
-        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::OFF),
-        LogLevel::Info => (LevelFilter::INFO, LevelFilter::OFF),
-        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::WARN),
-        LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
-    };
+    start_but(level, &[]);
+}
+
+/// The same where some of our crates are to say less or more than that, as `vogeler_client`.
+pub fn start_but(level: LogLevel, others: &[(&'static str, LogLevel)]) {
+    let (ours, theirs) = level.filters();
     // Libraries report as errors what we handle and say in our own words.
     let filter = Targets::new()
         .with_default(theirs)
         // At trace it writes out every frame, the login included.
         .with_target("lapin", theirs.min(LevelFilter::DEBUG))
-        .with_target("vogeler", ours);
+        .with_target("vogeler", ours)
+        .with_targets(others.iter().map(|(target, level)| (*target, level.filters().0)));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())

@@ -15,7 +15,11 @@ pub(super) enum Trouble {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// The file was made by another version.
-    #[error("it was written by another version of Vogeler (its schema is {0})")]
+    #[error(
+        "it was written by another version of Vogeler (its schema is {0}, and {ours} is known here); use that version, or \
+         begin anew with another file",
+        ours = super::schema::VERSION
+    )]
     Schema(i64),
     /// It does not answer what was asked, as an HTTP status would say it.
     #[error("{1}")]
@@ -71,8 +75,19 @@ impl Trouble {
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(
                     ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::AuthorizationForStatementDenied,
-                ) => StoreError::Denied { address, reason },
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Garbled { address, reason },
+                ) => {
+                    let reason = format!(
+                        "{reason}; who asks has to be able to write the file and its folder, too, where the indexes of \
+                         views and the log are"
+                    );
+                    StoreError::Unable { address, reason }
+                }
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    let reason = format!("{reason}; put a copy in its place, or begin anew without it");
+                    StoreError::Garbled { address, reason }
+                }
+                // No trouble of SQLite's: what stands there is of another type.
+                None => StoreError::Garbled { address, reason },
                 // Another process writes, the disk is full, the medium fails: it may be better later.
                 _ => StoreError::Away { address, reason },
             },

@@ -3,7 +3,7 @@
 //! Every record is read; of each only what is looked at becomes a value, the rest is skipped as text.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Display};
 
 use rusqlite::Connection;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -27,11 +27,12 @@ pub(super) fn find(
     let mut rows = asked.query([])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let (id, body) = (row.get_ref(0)?.as_str(), row.get_ref(3)?.as_str());
-        let (Ok(id), Ok(body)) = (id, body) else { continue };
+        let unreadable = |error: &dyn Display| Trouble::Damaged(format!("a record is no text: {error}"));
+        let id = row.get_ref(0)?.as_str().map_err(|error| unreadable(&error))?;
+        let damaged = |error: &dyn Display| Trouble::Damaged(format!("the record of {id}: {error}"));
+        let body = row.get_ref(3)?.as_str().map_err(|error| damaged(&error))?;
         let mut json = serde_json::Deserializer::from_str(body);
-        let damaged = |error: serde_json::Error| Trouble::Damaged(format!("the record of {id}: {error}"));
-        let mut record = wanted.deserialize(&mut json).map_err(damaged)?;
+        let mut record = wanted.deserialize(&mut json).map_err(|error| damaged(&error))?;
         if let Value::Object(members) = &mut record {
             members.insert("_id".to_owned(), id.into());
             members.insert("_rev".to_owned(), rev(row.get(1)?, row.get(2)?).into());

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::Trouble;
 
 /// Written into the file (`user_version`); another number is another layout.
-const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 2;
 
 /// How long a writer waits for another process's.
 const BUSY: Duration = Duration::from_secs(10);
@@ -58,8 +58,10 @@ pub(super) fn create(path: &Path) -> Result<bool, Trouble> {
     let mut database = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     database.pragma_update(None, "journal_mode", "WAL")?;
     let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    if version(&transaction)? == VERSION {
-        return Ok(false);
+    match version(&transaction)? {
+        0 => {}
+        VERSION => return Ok(false),
+        other => return Err(Trouble::Schema(other)),
     }
     transaction.execute_batch(TABLES)?;
     transaction.pragma_update(None, "user_version", VERSION)?;

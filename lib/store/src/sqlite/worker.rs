@@ -2,7 +2,9 @@
 //!
 //! SQLite waits for its disk, and an engine for JavaScript is bound to its thread: neither has a place on a runtime's.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
@@ -11,6 +13,13 @@ use tokio::sync::oneshot;
 
 use super::error::Trouble;
 use super::schema;
+
+/// Which file it is: device and number.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
 
 type Job<T> = Box<dyn FnOnce(Result<&mut Connection, Trouble>, &mut T) + Send>;
 
@@ -23,19 +32,27 @@ pub(super) struct Worker<T> {
 }
 
 impl<T: 'static> Worker<T> {
-    /// Starts the thread; the file is opened for the first job, and anew for each until there is a database in it.
+    /// Starts the thread; the file is opened for the first job, and anew for each until there is a database in it, and
+    /// where another has taken its place.
     pub(super) fn start(name: &str, path: PathBuf, kept: impl FnOnce() -> T + Send + 'static) -> Self {
         let (jobs, waiting) = channel::<Job<T>>();
         // Where no thread is to be had, the jobs end with it and say so.
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let mut kept = kept();
-            let mut open: Option<Connection> = None;
+            let mut open: Option<(Identity, Connection)> = None;
             while let Ok(job) = waiting.recv() {
-                let database = match &mut open {
-                    Some(database) => Ok(database),
-                    None => schema::open(&path).map(|database| open.insert(database)),
-                };
-                job(database, &mut kept);
+                // A file that was deleted or replaced would take what nobody finds again.
+                open.take_if(|(opened, _)| identity(&path).as_ref() != Some(opened));
+                if open.is_none() {
+                    match schema::open(&path) {
+                        Ok(database) => open = identity(&path).map(|identity| (identity, database)),
+                        Err(trouble) => {
+                            job(Err(trouble), &mut kept);
+                            continue;
+                        }
+                    }
+                }
+                job(open.as_mut().map(|(_, database)| database).ok_or(Trouble::Missing), &mut kept);
             }
         });
         Self { jobs: Some(jobs), thread: thread.ok() }
