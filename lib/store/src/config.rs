@@ -89,10 +89,10 @@ impl StoreSection {
     /// # Errors
     /// What [`BadStoreSection`] lists.
     pub fn open(&self) -> Result<Database, BadStoreSection> {
-        match self.url.strip_prefix("sqlite://") {
-            Some("") => Err(BadStoreSection::NoPath),
+        let Some(rest) = self.url.strip_prefix("sqlite:") else { return Ok(Database::Couch(self.couch()?)) };
+        match rest.strip_prefix("//") {
+            Some("") | None => Err(BadStoreSection::NoPath),
             Some(path) => Ok(Database::Sqlite(Sqlite::new(Path::new(path)))),
-            None => Ok(Database::Couch(self.couch()?)),
         }
     }
 
