@@ -207,7 +207,7 @@ fn mishap(rng: &mut Rng, servers: usize, nodes: usize) -> Mishap {
         5 => Mishap::StopServer(rng.usize(..servers)),
         6 => Mishap::KillNode(node(rng)),
         7 => Mishap::StopNode(node(rng)),
-        8 => Mishap::SetClock(node(rng), rng.i64(-180_000..=180_000)),
+        8 => Mishap::SetClock(node(rng), rng.i64(-7_200_000..=7_200_000)),
         9 => Mishap::Replay,
         _ => Mishap::Reload(node(rng), &GROUPS[rng.usize(..=GROUPS.len())..]),
     }

@@ -86,7 +86,10 @@ impl SimStore {
         self.life.go_on().await;
         let mut all = Vec::with_capacity(rows.len());
         for (row, taken) in rows.iter().zip(taken) {
-            let failed = || Fate::Failed { error: "os_process_error".to_owned(), reason: "exited".to_owned() };
+            let failed = || match self.world.below(3) {
+                0 => Fate::Forbidden { reason: "not by you".to_owned() },
+                _ => Fate::Failed { error: "os_process_error".to_owned(), reason: "exited".to_owned() },
+            };
             let fate = if *taken { fates.next().unwrap_or_else(failed) } else { failed() };
             if matches!(fate, Fate::Stored { .. }) {
                 self.world.ledger().written(&row.id, &row.document);
