@@ -179,7 +179,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 /// A name, borrowed where it is spelt without escapes.
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// As JavaScript has it, and so the views by which CouchDB lists nodes.
 fn is_truthy(value: &Value) -> bool {

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::documents::rev;
+use super::documents::{Name, rev};
 use super::error::Trouble;
 use crate::Found;
 use crate::condition::{Condition, Path};
@@ -81,9 +81,9 @@ impl<'de> Visitor<'de> for &Wanted {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
-        while let Some(name) = map.next_key::<String>()? {
-            match self.members.get(&name) {
-                Some(wanted) => _ = members.insert(name, map.next_value_seed(wanted)?),
+        while let Some(Name(name)) = map.next_key()? {
+            match self.members.get(name.as_ref()) {
+                Some(wanted) => _ = members.insert(name.into_owned(), map.next_value_seed(wanted)?),
                 None => _ = map.next_value::<IgnoredAny>()?,
             }
         }
