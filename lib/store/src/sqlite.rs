@@ -32,8 +32,10 @@ struct Inner {
     address: String,
     /// Writes documents; nothing else keeps it from doing so.
     writer: Worker<()>,
-    /// Reads, and keeps the indexes of views.
-    reader: Worker<Indexer>,
+    /// Reads.
+    reader: Worker<()>,
+    /// Keeps the indexes of views, which may take a while, and answers from them.
+    viewer: Worker<Indexer>,
 }
 
 impl Sqlite {
@@ -41,8 +43,9 @@ impl Sqlite {
     pub fn new(path: &Path) -> Self {
         let address = format!("sqlite://{}", path.display());
         let writer = Worker::start("vogeler-writes", path.to_owned(), || ());
-        let reader = Worker::start("vogeler-reads", path.to_owned(), Indexer::default);
-        Self(Arc::new(Inner { path: path.to_owned(), address, writer, reader }))
+        let reader = Worker::start("vogeler-reads", path.to_owned(), || ());
+        let viewer = Worker::start("vogeler-views", path.to_owned(), Indexer::default);
+        Self(Arc::new(Inner { path: path.to_owned(), address, writer, reader, viewer }))
     }
 
     /// Where it is.
@@ -69,15 +72,23 @@ impl Sqlite {
 
     async fn read<T: Send + 'static>(
         &self,
+        job: impl FnOnce(&mut rusqlite::Connection) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let done = at_work(&self.0.reader, move |database, ()| job(database)).await;
+        done.map_err(|trouble| trouble.into_error(&self.0.address))
+    }
+
+    async fn index<T: Send + 'static>(
+        &self,
         job: impl FnOnce(&mut rusqlite::Connection, &mut Indexer) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, StoreError> {
-        at_work(&self.0.reader, job).await.map_err(|trouble| trouble.into_error(&self.0.address))
+        at_work(&self.0.viewer, job).await.map_err(|trouble| trouble.into_error(&self.0.address))
     }
 }
 
 impl Store for Sqlite {
     async fn probe(&self) -> Result<(), StoreError> {
-        self.read(|database, _| documents::probe(database)).await
+        self.read(documents::probe).await
     }
 
     async fn probe_write(&self) -> Result<(), StoreError> {
@@ -97,7 +108,7 @@ impl Store for Sqlite {
 
     async fn fetch(&self, ids: &[NodeName]) -> Result<Vec<Option<String>>, StoreError> {
         let ids = ids.to_vec();
-        self.read(move |database, _| documents::fetch(database, &ids)).await
+        self.read(move |database| documents::fetch(database, &ids)).await
     }
 
     async fn put(&self, rows: &[Row]) -> Result<Vec<Fate>, PutError> {
@@ -106,26 +117,26 @@ impl Store for Sqlite {
     }
 
     async fn nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
-        self.read(|database, _| documents::nodes(database)).await
+        self.read(documents::nodes).await
     }
 
     async fn members(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
         let group = group.clone();
-        self.read(move |database, _| documents::members(database, &group)).await
+        self.read(move |database| documents::members(database, &group)).await
     }
 
     async fn find(&self, condition: Option<&Condition>, fields: &[Field]) -> Result<Vec<Found>, StoreError> {
         let (condition, fields) = (condition.cloned(), fields.to_vec());
-        self.read(move |database, _| find::find(database, condition.as_ref(), &fields)).await
+        self.read(move |database| find::find(database, condition.as_ref(), &fields)).await
     }
 
     async fn view(&self, design: &str, view: &str, query: &ViewQuery) -> Result<Vec<ViewRow>, StoreError> {
         let (design, view, query) = (design.to_owned(), view.to_owned(), query.clone());
-        self.read(move |database, indexer| indexer.answer(database, &design, &view, &query)).await
+        self.index(move |database, indexer| indexer.answer(database, &design, &view, &query)).await
     }
 
     async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {
         let doc = doc.clone();
-        self.read(move |database, indexer| indexer.sync(database, &doc)).await
+        self.index(move |database, indexer| indexer.sync(database, &doc)).await
     }
 }

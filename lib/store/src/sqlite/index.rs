@@ -15,17 +15,22 @@ use serde::Deserialize;
 use tracing::warn;
 use vogeler_protocol::Digest;
 
+use self::step::Step;
 use super::documents::{rev, whole};
 use super::error::Trouble;
 use crate::design_docs::DesignDoc;
 use crate::view::{IndexRow, Mapper, Placed, Plan, Reducer, Refusal, Uncompilable, arranged, fingerprint};
 use crate::{Synced, ViewQuery, ViewRow};
 
+mod step;
 #[cfg(test)]
 mod tests;
 
-/// So many documents are mapped and written at once.
+/// So many documents are read at once.
 const BATCH: i64 = 200;
+
+/// So many rows, some 40 MB, are written at once: a batch touches pages all over the index, whatever its size.
+const ROWS: usize = 200_000;
 
 /// What is read of a design document.
 #[derive(Deserialize)]
@@ -67,6 +72,11 @@ impl Functions {
         let reducers = design.views.iter().map(|view| reducer(view).transpose()).collect::<Result<_, _>>()?;
         Ok(Self { mapper: Mapper::new(&maps)?, reducers })
     }
+
+    /// Whether a view's reduce looks at no row.
+    fn counts(&self, view: usize) -> bool {
+        matches!(self.reducers.get(view), Some(Some(reducer)) if reducer.is_count())
+    }
 }
 
 /// Keeps the indexes. It holds on to the functions that it has compiled.
@@ -105,14 +115,16 @@ impl Indexer {
         let number = number(database, design, &signature)?;
         refresh(database, number, design, functions)?;
         let plan = plan?;
-        let order = if plan.descending() { "DESC" } else { "ASC" };
+        let part = Part::of(number, place, &plan);
+        if plan.is_reduced() && functions.counts(index) {
+            return part.counted(database, &plan);
+        }
+        let order = part.order;
         let mut asked = database.prepare_cached(&format!(
-            "SELECT sort, document, key, value FROM rows
-             WHERE number = ?1 AND view = ?2 AND (?3 IS NULL OR sort >= ?3) AND (?4 IS NULL OR sort <= ?4)
+            "SELECT sort, document, key, value FROM rows WHERE number = ?1 AND view = ?2 AND sort BETWEEN ?3 AND ?4
              ORDER BY sort {order}, document {order}, place {order}"
         ))?;
-        let range = plan.range();
-        let rows = asked.query_map(params![number, place, range.low, range.high], |row| {
+        let rows = asked.query_map(params![part.number, part.view, part.low, part.high], |row| {
             Ok(IndexRow { sort: row.get(0)?, id: row.get(1)?, key: row.get(2)?, value: row.get(3)? })
         })?;
         let mut reducer = functions.reducers.get_mut(index).and_then(Option::as_mut);
@@ -144,10 +156,12 @@ impl Indexer {
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction
             .execute("INSERT OR REPLACE INTO designs (name, body) VALUES (?1, ?2)", params![doc.name(), body])?;
-        transaction.execute(
-            "DELETE FROM rows WHERE number IN (SELECT number FROM indexes WHERE design = ?1 AND number != ?2)",
-            params![doc.name(), number],
-        )?;
+        for table in ["rows", "spots", "tallies"] {
+            transaction.execute(
+                &format!("DELETE FROM {table} WHERE number IN (SELECT number FROM indexes WHERE design = ?1 AND number != ?2)"),
+                params![doc.name(), number],
+            )?;
+        }
         transaction.execute("DELETE FROM indexes WHERE design = ?1 AND number != ?2", params![doc.name(), number])?;
         transaction.commit()?;
         Ok(if before.is_some() { Synced::Updated } else { Synced::Created })
@@ -175,6 +189,41 @@ fn number(database: &Connection, design: &str, signature: &str) -> Result<i64, T
     find()?.ok_or_else(|| Trouble::Damaged("an index is gone".to_owned()))
 }
 
+/// The part of a view that a question is about.
+struct Part<'a> {
+    number: i64,
+    view: i64,
+    low: &'a [u8],
+    high: &'a [u8],
+    order: &'static str,
+}
+
+impl<'a> Part<'a> {
+    fn of(number: i64, view: i64, plan: &'a Plan) -> Self {
+        let range = plan.range();
+        // No key begins with such a byte.
+        let (low, high) = (range.low.as_deref().unwrap_or_default(), range.high.as_deref().unwrap_or(&[u8::MAX]));
+        Self { number, view, low, high, order: if plan.descending() { "DESC" } else { "ASC" } }
+    }
+
+    /// The answer of a view that counts: of the tallies, and of the first row of each group for its key.
+    fn counted(&self, database: &Connection, plan: &Plan) -> Result<Vec<ViewRow>, Trouble> {
+        let Self { number, view, low, high, order } = self;
+        let mut asked = database.prepare_cached(&format!(
+            "SELECT sort, count FROM tallies WHERE number = ?1 AND view = ?2 AND sort BETWEEN ?3 AND ?4 ORDER BY sort {order}"
+        ))?;
+        let tallies = asked.query_map(params![number, view, low, high], |row| {
+            Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default()))
+        })?;
+        let mut first = database.prepare_cached(&format!(
+            "SELECT key FROM rows WHERE number = ?1 AND view = ?2 AND sort = ?3
+             ORDER BY document {order}, place {order} LIMIT 1"
+        ))?;
+        let key = |sort: &[u8]| first.query_row(params![number, view, sort], |row| row.get(0));
+        Ok(plan.count(tallies, key)?)
+    }
+}
+
 /// Maps what has changed since.
 fn refresh(database: &mut Connection, number: i64, design: &str, functions: &mut Functions) -> Result<(), Trouble> {
     loop {
@@ -182,23 +231,34 @@ fn refresh(database: &mut Connection, number: i64, design: &str, functions: &mut
         if let Some(words) = spoilt {
             return Err(Trouble::Spoilt(words));
         }
-        let mut step = Step { number, built, last: built, mapped: Vec::new(), spoilt: None };
-        let changed = changed(database, built)?;
-        if changed.is_empty() {
+        let mut step = Step { number, built, last: built, mapped: BTreeMap::new(), spoilt: None };
+        let mut rows = 0;
+        while rows < ROWS && step.spoilt.is_none() {
+            let changed = changed(database, step.last)?;
+            if changed.is_empty() {
+                break;
+            }
+            for document in changed {
+                let seq = document.seq;
+                match document.mapped(functions, design) {
+                    Ok((id, views)) => {
+                        rows += views.iter().map(Vec::len).sum::<usize>();
+                        // One that was changed meanwhile comes a second time.
+                        step.mapped.insert(id, views);
+                    }
+                    Err(words) => {
+                        step.spoilt = Some((seq, words));
+                        break;
+                    }
+                }
+                step.last = seq;
+            }
+        }
+        if step.last == built && step.spoilt.is_none() {
             return Ok(());
         }
-        for document in changed {
-            let seq = document.seq;
-            match document.mapped(functions, design) {
-                Ok(mapped) => step.mapped.push(mapped),
-                Err(words) => {
-                    step.spoilt = Some((seq, words));
-                    break;
-                }
-            }
-            step.last = seq;
-        }
-        step.write(database)?;
+        let counted: Vec<bool> = (0..functions.reducers.len()).map(|view| functions.counts(view)).collect();
+        step.write(database, &counted)?;
     }
 }
 
@@ -273,46 +333,4 @@ fn changed(database: &Connection, built: i64) -> Result<Vec<Changed>, Trouble> {
         Ok(Changed { id, seq, document })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// An index on its way from one write to a later one.
-struct Step {
-    number: i64,
-    built: i64,
-    last: i64,
-    mapped: Vec<Mapped>,
-    /// The write that it cannot get past, and why.
-    spoilt: Option<(i64, String)>,
-}
-
-impl Step {
-    /// Puts the rows of the documents in the place of what they had, unless another process was faster.
-    fn write(&self, database: &mut Connection) -> Result<(), Trouble> {
-        let Self { number, built, last, mapped, spoilt } = self;
-        let (spoilt_by, words) = spoilt.as_ref().map(|(seq, words)| (*seq, words.as_str())).unzip();
-        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let moved = transaction.execute(
-            "UPDATE indexes SET seq = ?3, spoilt_by = ?4, spoilt = ?5 WHERE number = ?1 AND seq = ?2",
-            params![number, built, last, spoilt_by, words],
-        )?;
-        if moved == 0 {
-            return Ok(());
-        }
-        {
-            let mut removing = transaction.prepare_cached("DELETE FROM rows WHERE number = ?1 AND document = ?2")?;
-            let mut adding = transaction.prepare_cached(
-                "INSERT INTO rows (number, view, sort, document, place, key, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?;
-            for (id, views) in mapped {
-                removing.execute(params![number, id])?;
-                for (view, rows) in (0_i64..).zip(views) {
-                    for (place, row) in (0_i64..).zip(rows) {
-                        adding.execute(params![number, view, row.sort, id, place, row.key, row.value])?;
-                    }
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
 }

@@ -15,7 +15,8 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// A deleted document keeps its row, without a body, and so its revisions go on. `seq` counts the writes of the whole
 /// database: an index is built up to one. `listed` are the nodes that are in service. An index is spoilt, in those words, as
-/// long as the write `spoilt_by` stands.
+/// long as the write `spoilt_by` stands. `spots` are where the rows of a document stand, which is a table since
+/// an index would be written in the order of the rows, all over it. `tallies` are how many rows there are of each key, for views that count.
 const TABLES: &str = "
     CREATE TABLE documents (
         id TEXT PRIMARY KEY,
@@ -47,7 +48,21 @@ const TABLES: &str = "
         value TEXT NOT NULL,
         PRIMARY KEY (number, view, sort, document, place)
     ) WITHOUT ROWID;
-    CREATE INDEX rows_of_document ON rows (number, document);
+    CREATE TABLE spots (
+        number INTEGER NOT NULL,
+        document TEXT NOT NULL,
+        view INTEGER NOT NULL,
+        sort BLOB NOT NULL,
+        place INTEGER NOT NULL,
+        PRIMARY KEY (number, document, view, sort, place)
+    ) WITHOUT ROWID;
+    CREATE TABLE tallies (
+        number INTEGER NOT NULL,
+        view INTEGER NOT NULL,
+        sort BLOB NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (number, view, sort)
+    ) WITHOUT ROWID;
 ";
 
 /// Makes the database, and the folder that it is in; whether it was not there.

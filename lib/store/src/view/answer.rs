@@ -170,6 +170,36 @@ impl Plan {
         }
     }
 
+    /// The answer of a view that counts its rows, of how many there are of each key: sort keys of [`Plan::range`] in the
+    /// direction of the answer. `key` gives the key, as JSON, of the first row of a sort key.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub fn count<E>(
+        &self,
+        tallies: impl IntoIterator<Item = Result<(Vec<u8>, u64), E>>,
+        mut key: impl FnMut(&[u8]) -> Result<String, E>,
+    ) -> Result<Vec<ViewRow>, NoAnswer<E>> {
+        let grouping = self.grouping.unwrap_or(Grouping::None);
+        let mut answer: Vec<ViewRow> = Vec::new();
+        let mut open: Option<(Vec<u8>, u64)> = None;
+        let mut tallies = tallies.into_iter();
+        while answer.len() < self.limit {
+            let next = tallies.next().transpose().map_err(NoAnswer::Index)?;
+            let has_ended = |(first, _): &mut (Vec<u8>, u64)| {
+                next.as_ref().is_none_or(|(sort, _)| grouping.mark(first) != grouping.mark(sort))
+            };
+            if let Some((first, count)) = open.take_if(has_ended) {
+                let key = grouping.key(&key(&first).map_err(NoAnswer::Index)?)?;
+                answer.push(ViewRow { id: None, key, value: count.into() });
+            }
+            let Some((sort, count)) = next else { break };
+            let (_, total) = open.get_or_insert((sort, 0));
+            *total += count;
+        }
+        Ok(answer)
+    }
+
     fn plain<E>(&self, runs: impl Iterator<Item = Result<Vec<IndexRow>, E>>) -> Result<Vec<ViewRow>, NoAnswer<E>> {
         let mut answer = Vec::new();
         for run in runs {

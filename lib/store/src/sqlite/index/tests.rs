@@ -157,3 +157,48 @@ async fn a_document_over_which_a_map_throws_is_left_out() {
     site.put(&json!({"_id": "b", "list": []})).await;
     assert_eq!(site.keys("v").await.unwrap(), [0, 1]);
 }
+
+#[tokio::test]
+async fn counts_follow_every_change() {
+    let site = Site::with(&[]).await;
+    let map = "function (doc) { (doc.keys || []).forEach(function (key) { emit(key, null); }); }";
+    let recounted = "function (keys, values, rereduce) { return rereduce ? sum(values) : values.length; }";
+    let views = design(&[("kept", map, Some("_count")), ("recounted", map, Some(recounted))]);
+    site.store.sync_design(&views).await.unwrap();
+    let changes = [
+        json!({"_id": "a", "keys": ["x", "x", ["x", 1], ["x", 2], "é"]}),
+        json!({"_id": "b", "keys": ["x", ["x", 1], "e\u{301}", 5]}),
+        json!({"_id": "a", "keys": ["x", ["x", 1], ["x", 1], "y"]}),
+        json!({"_id": "c", "keys": [["x", 2], ["y"], [["y"], 3]]}),
+        json!({"_id": "b", "keys": []}),
+        json!({"_id": "a", "keys": ["x", ["x", 1], ["x", 1], "y"], "more": true}),
+        json!({"_id": "d", "keys": [5, 5.0, null]}),
+    ];
+    let group = ViewQuery { group: true, ..ViewQuery::default() };
+    let part = ViewQuery { startkey: Some(json!(["x"])), endkey: Some(json!(["x", {}])), ..ViewQuery::default() };
+    let queries = [
+        ViewQuery::default(),
+        ViewQuery { limit: Some(0), ..ViewQuery::default() },
+        ViewQuery { group_level: Some(1), ..ViewQuery::default() },
+        ViewQuery { descending: true, limit: Some(2), ..group.clone() },
+        ViewQuery { key: Some(json!("é")), ..group.clone() },
+        ViewQuery { key: Some(json!("nobody")), ..ViewQuery::default() },
+        group,
+        part,
+    ];
+    let compare = async || {
+        for query in &queries {
+            let kept = site.store.view("d", "kept", query).await.unwrap();
+            assert_eq!(kept, site.store.view("d", "recounted", query).await.unwrap(), "{query:?}");
+        }
+    };
+    for change in &changes {
+        site.put(change).await;
+        compare().await;
+    }
+    for id in ["a", "c", "d"] {
+        site.store.delete(&id.parse().unwrap()).await.unwrap();
+        compare().await;
+    }
+    assert_eq!(execute(&site.path(), "DELETE FROM tallies"), 0, "a key without rows has no tally");
+}
