@@ -65,7 +65,7 @@ impl Outside {
         }
         self.judge_said(&BTreeSet::new()).await;
         for machine in self.world.machines() {
-            let notes = document(&self.store, &machine.node).await.map_or(0, |record| Standing::of(&record).notes);
+            let notes = self.record(&machine.node).await.notes;
             let mut ledger = self.world.ledger();
             let written = ledger.standing.get(&machine.node).map_or(0, |standing| standing.notes);
             if notes != written {
@@ -82,14 +82,19 @@ impl Outside {
         by_node.sort_by(|a, b| a.node.cmp(&b.node));
         for said in by_node {
             if records.as_ref().is_none_or(|(node, _)| *node != said.node) {
-                let document = document(&self.store, &said.node).await.unwrap_or(Value::Null);
-                records = Some((said.node.clone(), Standing::of(&document)));
+                records = Some((said.node.clone(), self.record(&said.node).await));
             }
             let holds = records.as_ref().is_some_and(|(_, record)| record.holds(&said));
             if !holds && !dead.contains(&said.message_id) {
                 self.world.ledger().breaks(format!("lost: {said:?}; the record has {records:?}"));
             }
         }
+    }
+
+    /// What the database has of a node; nothing where it has no record.
+    async fn record(&self, node: &NodeName) -> Standing {
+        let text = document(&self.store, node).await;
+        text.and_then(|text| Standing::of(text.as_bytes()).ok()).unwrap_or_default()
     }
 
     /// The ids of the dead letters.

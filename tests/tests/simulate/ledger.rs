@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use vogeler_messaging::{Delivery, Publish};
 use vogeler_protocol::message::{self, Command, CommandResult, Event, FailureKind, Hello, Notice, Payload};
 use vogeler_protocol::{Alias, NodeName, RunId, Timestamp};
@@ -49,7 +50,7 @@ pub(super) enum What {
 /// What is known of one record from the writes that were confirmed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Standing {
-    results: BTreeMap<String, (Place, Value)>,
+    results: BTreeMap<String, (Place, String)>,
     errors: BTreeMap<String, Place>,
     hello: Option<Place>,
     /// How often somebody else has written it.
@@ -254,11 +255,10 @@ impl Ledger {
 
     /// The database has taken a record: nothing in it may be older than what was there.
     pub(super) fn written(&mut self, node: &NodeName, document: &[u8]) {
-        let Ok(document) = serde_json::from_slice::<Value>(document) else {
-            self.breaks(format!("the record of {node} is no JSON"));
+        let Ok(now) = Standing::of(document) else {
+            self.breaks(format!("the record of {node} is none"));
             return;
         };
-        let now = Standing::of(&document);
         let before = self.standing.insert(node.clone(), now.clone()).unwrap_or_default();
         for rolled_back in before.lost_in(&now) {
             self.breaks(format!("the record of {node} was rolled back: {rolled_back}"));
@@ -266,27 +266,44 @@ impl Ledger {
     }
 }
 
-fn place(entry: &Value) -> Place {
-    (entry["epoch"].as_u64().unwrap_or(0), entry["seq"].as_u64().unwrap_or(0))
+/// `vogeler` in a record, as far as it matters here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Vogeler {
+    client: Option<Entry>,
+    results: BTreeMap<String, Entry>,
+    errors: BTreeMap<String, Entry>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    epoch: u64,
+    seq: u64,
+}
+
+impl Entry {
+    fn place(&self) -> Place {
+        (self.epoch, self.seq)
+    }
 }
 
 impl Standing {
-    /// What a document says.
-    pub(super) fn of(document: &Value) -> Self {
-        let entries = |member: &str| {
-            let entries = document["vogeler"][member].as_object();
-            entries.into_iter().flatten().map(|(key, entry)| (key.clone(), place(entry))).collect::<BTreeMap<_, _>>()
+    /// What a document says. Data stays the text that it is: a tree of each record would be most of the work.
+    pub(super) fn of(document: &[u8]) -> serde_json::Result<Self> {
+        let members: BTreeMap<String, &RawValue> = serde_json::from_slice(document)?;
+        let vogeler = members.get("vogeler").map(|vogeler| serde_json::from_str(vogeler.get())).transpose()?;
+        let Vogeler { client, results, errors } = vogeler.unwrap_or_default();
+        let data = |(key, entry): (String, Entry)| {
+            let data = members.get(&key).map_or_else(String::new, |data| data.get().to_owned());
+            (key, (entry.place(), data))
         };
-        let data = |(key, place): (String, Place)| {
-            let data = document[&key].clone();
-            (key, (place, data))
-        };
-        Self {
-            results: entries("results").into_iter().map(data).collect(),
-            errors: entries("errors"),
-            hello: document["vogeler"].get("client").map(place),
-            notes: document["notes"].as_u64().unwrap_or(0),
-        }
+        Ok(Self {
+            errors: errors.into_iter().map(|(key, entry)| (key, entry.place())).collect(),
+            hello: client.map(|client| client.place()),
+            notes: members.get("notes").map(|notes| serde_json::from_str(notes.get())).transpose()?.unwrap_or(0),
+            results: results.into_iter().map(data).collect(),
+        })
     }
 
     /// What was there and is not any more, nor anything later.
@@ -319,10 +336,10 @@ impl Standing {
     pub(super) fn holds(&self, said: &Said) -> bool {
         let result = |key: &String| self.results.get(key).map(|(place, _)| *place);
         match &said.what {
-            What::Data(key, data) => self.results.get(key).is_some_and(|(place, stands)| {
-                *place > said.place
-                    || *place == said.place && serde_json::from_str::<Value>(data).is_ok_and(|data| data == *stands)
-            }),
+            What::Data(key, data) => self
+                .results
+                .get(key)
+                .is_some_and(|(place, stands)| *place > said.place || *place == said.place && data == stands),
             What::Failure(key) => {
                 result(key) >= Some(said.place) || self.errors.get(key).is_some_and(|place| *place >= said.place)
             }

@@ -65,7 +65,8 @@ impl SimStore {
             if !self.world.happens(|rates| rates.conflict) {
                 continue;
             }
-            let Some(mut document) = document(&self.inner, &row.id).await else { continue };
+            let Some(text) = document(&self.inner, &row.id).await else { continue };
+            let Ok(mut document) = serde_json::from_str::<Value>(&text) else { continue };
             let notes = document["notes"].as_u64().unwrap_or(0) + 1;
             document["notes"] = notes.into();
             let theirs = Row { id: row.id.clone(), document: document.to_string().into_bytes() };
@@ -101,9 +102,8 @@ impl SimStore {
 }
 
 /// A record as it is in the database; none where there is none.
-pub(super) async fn document(store: &MemoryStore, node: &NodeName) -> Option<Value> {
-    let mut documents = store.fetch(std::slice::from_ref(node)).await.ok()?;
-    serde_json::from_str(&documents.pop()??).ok()
+pub(super) async fn document(store: &MemoryStore, node: &NodeName) -> Option<String> {
+    store.fetch(std::slice::from_ref(node)).await.ok()?.pop()?
 }
 
 impl Store for SimStore {
