@@ -92,7 +92,7 @@ torture-suite:
 simulate: ## a thousand seeds of the simulation (VOGELER_SIMULATE_SEEDS=17 for one); a seed that fails is told, and how to see it again
 	VOGELER_SIMULATE_SEEDS=$${VOGELER_SIMULATE_SEEDS:-0..1000} cargo test -p vogeler-tests --test simulate promises -- --nocapture
 
-simulate-fleet: ## 100,000 virtual nodes asked at once, all of it stored; time and memory are printed. A release build, 4 GiB
+simulate-fleet: ## 100,000 virtual nodes asked at once, all of it stored; prints time and memory. A release build, 5 GiB free
 	cargo test --release -p vogeler-tests --test simulate fleet -- --ignored --nocapture
 
 .PHONY: fuzz

@@ -22,9 +22,11 @@ pub(super) struct SimConsumer {
     acks: SimAcks,
 }
 
-/// Acknowledges what one consumer was given.
+/// Acknowledges what one consumer was given. Small: channels have room for several before any has come.
 #[derive(Clone)]
-pub(super) struct SimAcks {
+pub(super) struct SimAcks(Arc<Given>);
+
+struct Given {
     inner: MemoryAcks,
     /// Names the consumer in the ledger.
     id: u64,
@@ -42,14 +44,14 @@ impl SimConsumer {
         world: &World,
         life: &Life,
     ) -> Self {
-        let acks = SimAcks {
+        let acks = SimAcks(Arc::new(Given {
             inner: inner.acks(),
             id: world.ledger().consumer(),
             queue: queue.into(),
             session: Arc::clone(session),
             world: world.clone(),
             life: life.clone(),
-        };
+        }));
         Self { inner: Some(inner), coming: None, acks }
     }
 }
@@ -57,7 +59,7 @@ impl SimConsumer {
 impl Drop for SimConsumer {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
-            self.acks.life.takes_leave(inner);
+            self.acks.0.life.takes_leave(inner);
         }
     }
 }
@@ -67,7 +69,7 @@ impl Consumer for SimConsumer {
 
     async fn next(&mut self) -> Option<Delivery> {
         let Self { inner, coming, acks } = self;
-        let SimAcks { world, life, session, queue, .. } = acks;
+        let Given { id, world, life, session, queue, .. } = &*acks.0;
         if coming.is_none() {
             let delivery = inner.as_mut()?.next().await?;
             let on_its_way = world.up_to(Duration::from_millis(2));
@@ -82,7 +84,7 @@ impl Consumer for SimConsumer {
         sleep_until(arrives).await;
         world.may_crash(life, &format!("delivery from {queue}")).await;
         let (_, delivery) = coming.take()?;
-        world.ledger().delivered(acks.id, queue, &delivery);
+        world.ledger().delivered(*id, queue, &delivery);
         Some(delivery)
     }
 
@@ -91,7 +93,7 @@ impl Consumer for SimConsumer {
     }
 
     async fn close(mut self) {
-        self.acks.world.pass(&self.acks.life, Duration::from_millis(2)).await;
+        self.acks.0.world.pass(&self.acks.0.life, Duration::from_millis(2)).await;
         if let Some(inner) = self.inner.take() {
             inner.close().await;
         }
@@ -100,7 +102,7 @@ impl Consumer for SimConsumer {
 
 impl Acks for SimAcks {
     async fn ack(&self, tags: &[u64]) -> Result<(), Lost> {
-        let Self { world, life, session, queue, .. } = self;
+        let Given { id, inner, world, life, session, queue } = &*self.0;
         let what = format!("acknowledge {} of {queue}", tags.len());
         life.go_on().await;
         if world.happens(|rates| rates.refused.max(rates.unanswered)) {
@@ -114,8 +116,8 @@ impl Acks for SimAcks {
         }
         world.may_crash(life, &what).await;
         world.pass(life, Duration::from_millis(2)).await;
-        self.inner.ack(tags).await?;
-        world.ledger().acknowledged(world, life, self.id, queue, tags);
+        inner.ack(tags).await?;
+        world.ledger().acknowledged(world, life, *id, queue, tags);
         world.may_crash(life, &what).await;
         Ok(())
     }
