@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use vogeler_protocol::message::AliasInfo;
 use vogeler_protocol::{Alias, Format};
@@ -10,10 +11,10 @@ use vogeler_protocol::{Alias, Format};
 use super::descriptor::{self, Broken};
 use super::{Action, PING, Plugin, legacy, safe};
 
-/// The plugins of a directory: those that can be run, and what is wrong with the others.
+/// The plugins of a directory: those that can be run, and what is wrong with the others. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
-    plugins: BTreeMap<Alias, Plugin>,
+    plugins: Arc<BTreeMap<Alias, Plugin>>,
     broken: Vec<Broken>,
 }
 
@@ -75,7 +76,7 @@ impl Registry {
     fn add(&mut self, plugin: Plugin) -> bool {
         let free = !self.plugins.contains_key(&plugin.alias);
         if free {
-            self.plugins.insert(plugin.alias.clone(), plugin);
+            Arc::make_mut(&mut self.plugins).insert(plugin.alias.clone(), plugin);
         }
         free
     }

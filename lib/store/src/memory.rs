@@ -70,7 +70,9 @@ impl Database {
         let Ok(Value::Object(mut value)) = serde_json::from_slice(&row.document) else {
             return Fate::Failed { error: "bad_request".into(), reason: "the document is no JSON object".into() };
         };
-        let rev = value.remove("_rev").and_then(|rev| rev.as_str().map(str::to_owned));
+        // As in CouchDB, the id comes first in what is read.
+        value.shift_insert(0, "_id".to_owned(), row.id.as_str().into());
+        let rev = value.shift_remove("_rev").and_then(|rev| rev.as_str().map(str::to_owned));
         let stands = self.documents.get(row.id.as_str());
         let expected = stands.filter(|document| document.text.is_some()).map(Document::rev);
         if rev != expected {
@@ -85,9 +87,9 @@ impl Database {
 
     fn get(&self, id: &str) -> Option<String> {
         let document = self.documents.get(id)?;
-        let members = document.text.as_ref()?.strip_prefix('{')?;
-        let comma = if members == "}" { "" } else { "," };
-        Some(format!(r#"{{"_rev":"{}"{comma}{members}"#, document.rev()))
+        let named = format!(r#"{{"_id":{}"#, Value::from(id));
+        let members = document.text.as_ref()?.strip_prefix(&named)?;
+        Some(format!(r#"{named},"_rev":"{}"{members}"#, document.rev()))
     }
 }
 

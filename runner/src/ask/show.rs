@@ -106,7 +106,7 @@ mod tests {
         let site = Site::new().await;
         for (words, sentence) in [
             (&["show", "web02"][..], "there is no record of web02; did you mean web01?"),
-            (&["show", "web01", "fact.os"], "web01 has no fact.os; the record has _id, doc_type, "),
+            (&["show", "web01", "fact.os"], "web01 has no fact.os; the record has _id, _rev, doc_type, "),
             (&["show", "web01", "facts.os.famly"], "facts.os has family, release; did you mean family?"),
             (&["show", "web01", "facts.disks.2"], "facts.disks is a list, from facts.disks.0 to facts.disks.1"),
         ] {
