@@ -76,14 +76,19 @@ async fn a_database_deleted_under_the_server_is_waited_for_until_setup_makes_it_
 
     let account = eventually(async || {
         let account = fleet.account(&site).await?;
-        let stored = account.stored;
-        anyhow::ensure!(stored == 100, "{stored} of the 100 later results; the server said:\n{}", server.log());
+        // What was stored before went with the database, five results of each node; what a write under way brought back
+        // of it does no harm.
+        let is_whole = account.missing.iter().all(|(_, seq)| *seq <= 5);
+        anyhow::ensure!(
+            is_whole,
+            "of the later results are missing:\n{}\nthe server said:\n{}",
+            account.lost(),
+            server.log()
+        );
         anyhow::Ok(account)
     })
     .await;
-    // What was stored before went with the database: five results of each node.
-    assert_eq!((account.dead, account.missing.len()), (0, 100), "dead and gone");
-    assert!(account.missing.iter().all(|(_, seq)| *seq <= 5), "gone, by node and sequence:\n{}", account.lost());
+    assert_eq!(account.dead, 0, "dead letters");
     site.expect_settled().await;
     torture::report("database deleted", 1, &Account { sent: 100, stored: 100, ..Account::default() });
 }
