@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::{ArgGroup, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
@@ -211,11 +211,6 @@ pub struct Loaded {
 }
 
 impl Cli {
-    /// A flag of a run that stands before another action, where it would mean nothing.
-    pub fn misplaced(&self) -> Option<&'static str> {
-        self.action.as_ref().and_then(|_| self.run.given())
-    }
-
     /// The configuration with these flags over it.
     ///
     /// # Errors
@@ -226,7 +221,7 @@ impl Cli {
 }
 
 impl RunFlags {
-    /// A flag that was given. Before the name of another action it would mean nothing.
+    /// A flag that was given.
     pub fn given(&self) -> Option<&'static str> {
         let given = [
             (!self.command.is_empty(), "-c"),
@@ -283,6 +278,17 @@ impl RunFlags {
             issuer,
             history,
         })
+    }
+
+    /// Refuses them before another action, where they would mean nothing.
+    ///
+    /// # Errors
+    /// Names one that was given.
+    pub fn refuse(&self) -> anyhow::Result<()> {
+        match self.given() {
+            Some(flag) => bail!("{flag} belongs to a run; what is given to another command comes after its name"),
+            None => Ok(()),
+        }
     }
 
     /// What they set of the section `runner`.

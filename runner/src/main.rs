@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_complete::CompleteEnv;
 use tracing::warn;
@@ -22,8 +22,8 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
-    if let Some(flag) = cli.misplaced() {
-        bail!("{flag} belongs to a run; what is given to another command comes after its name");
+    if cli.action.is_some() {
+        cli.run.refuse()?;
     }
     let loaded = cli.load()?;
     logging::start(loaded.runner.loglevel);

@@ -49,7 +49,7 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
     let say = |line: String| println!("{line}");
     match action {
         Action::Config => print!("{}", settings.describe()),
-        Action::Load { dir } => setup::sync(&store.open()?, &read(&dir)?, say).await?,
+        Action::Load { dir } => setup::sync(&store.open()?, &read(&dir)?, |_, line| say(line)).await?,
         Action::Setup => {
             let session = broker()?.connect().await?;
             setup::run(&session, &topology, &store.open()?, &server.design_docs, say).await?;

@@ -60,14 +60,18 @@ pub async fn run<S: Session, St: Store>(
     say(format!("queues: {}, {}", topology.results_queue().name, topology.dead_queue().name));
     let created = store.create().await.context("cannot create the database")?;
     say(format!("database: {}", if created { "created" } else { "there already" }));
-    sync(store, &docs, say).await
+    sync(store, &docs, |_, line| say(line)).await
 }
 
-/// Loads design documents.
+/// Loads design documents; tells `say` what that came to, and in words.
 ///
 /// # Errors
 /// A document that the database does not take.
-pub async fn sync<St: Store>(store: &St, docs: &[DesignDoc], mut say: impl FnMut(String)) -> anyhow::Result<()> {
+pub async fn sync<St: Store>(
+    store: &St,
+    docs: &[DesignDoc],
+    mut say: impl FnMut(Synced, String),
+) -> anyhow::Result<()> {
     for doc in docs {
         let synced = store.sync_design(doc).await.with_context(|| format!("cannot load _design/{}", doc.name()))?;
         let what = match synced {
@@ -75,7 +79,7 @@ pub async fn sync<St: Store>(store: &St, docs: &[DesignDoc], mut say: impl FnMut
             Synced::Updated => "changed; its views were built before it went live",
             Synced::Unchanged => "there already",
         };
-        say(format!("_design/{}: {what}", doc.name()));
+        say(synced, format!("_design/{}: {what}", doc.name()));
     }
     Ok(())
 }

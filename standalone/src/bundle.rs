@@ -9,7 +9,8 @@ use std::path::Path;
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
 /// Brings a folder to what the program carries along: `plugins`, with programs in `plugins/bin`, and `design-docs`. What
-/// else is there is removed: it is of another version.
+/// else is there is removed: it is of another version. To be called by the process that is at work, and no other; what a
+/// crash leaves half done is done again.
 ///
 /// # Errors
 /// The folder cannot be written.
@@ -17,17 +18,11 @@ pub fn unpack(folder: &Path) -> io::Result<()> {
     if is_unpacked(folder) {
         return Ok(());
     }
-    // Whole or not at all, also where two do this at once.
-    let beside = folder.with_extension(format!("new-{}", std::process::id()));
-    clear(&beside)?;
-    for (name, content) in FILES {
-        write(&beside.join(name), content)?;
-    }
     clear(folder)?;
-    match fs::rename(&beside, folder) {
-        Err(_) if is_unpacked(folder) => clear(&beside),
-        renamed => renamed,
+    for (name, content) in FILES {
+        write(&folder.join(name), content)?;
     }
+    Ok(())
 }
 
 fn is_unpacked(folder: &Path) -> bool {

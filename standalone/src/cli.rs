@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, value_parser};
 use vogeler_process::logging::LogLevel;
 use vogeler_process::{Known, Settings};
@@ -98,15 +98,13 @@ impl Cli {
     /// # Errors
     /// Says which flag, and why.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let (Some(_), Some(flag)) = (&self.action, self.run.given()) {
-            anyhow::bail!("{flag} belongs to a run; what is given to another command comes after its name");
-        }
-        let of_nodes = [(self.fleet.is_some(), "--nodes"), (self.plugins.is_some(), "--plugins")];
         if let Some(action) = &self.action {
+            self.run.refuse()?;
+            let of_nodes = [(self.fleet.is_some(), "--nodes"), (self.plugins.is_some(), "--plugins")];
             let asks_view = matches!(action, Action::Ask(asked) if matches!(**asked, Ask::View(_)));
             let of_views = (self.design_docs.is_some() && !asks_view, "--design-docs");
             if let Some((_, flag)) = of_nodes.into_iter().chain([of_views]).find(|(is_given, _)| *is_given) {
-                anyhow::bail!("{flag} belongs to a run: a question starts no nodes");
+                bail!("{flag} belongs to a run: a question starts no nodes");
             }
         }
         ensure!(
@@ -115,7 +113,7 @@ impl Cli {
         );
         let more = self.run.given().filter(|_| self.run.command.is_empty() && !self.run.dry_run);
         if let Some(flag) = more {
-            anyhow::bail!("{flag} says how to run a command; say which with -c, as in vogeler -c facts");
+            bail!("{flag} says how to run a command; say which with -c, as in vogeler -c facts");
         }
         Ok(())
     }

@@ -5,15 +5,15 @@ use std::path::Path;
 use vogeler_process::Grade;
 use vogeler_runner::output;
 use vogeler_server::{rehearse, setup};
-use vogeler_store::design_docs;
 use vogeler_store::sqlite::Sqlite;
+use vogeler_store::{Synced, design_docs};
 
 /// Loads the design documents that come along.
 ///
 /// # Errors
 /// The database does not take them.
 pub async fn load_ours(store: &Sqlite, folder: &Path) -> anyhow::Result<()> {
-    setup::sync(store, &design_docs::read_all(folder)?, |_| {}).await
+    setup::sync(store, &design_docs::read_all(folder)?, |_, _| {}).await
 }
 
 /// Loads an author's design documents. What a rehearsal finds is told, and stops nothing: it is of samples.
@@ -28,10 +28,9 @@ pub async fn load_theirs(store: &Sqlite, folder: &Path) -> anyhow::Result<()> {
             Grade::Good | Grade::Hint => {}
         }
     }
-    setup::sync(store, &docs, |line| {
-        if !line.ends_with("there already") {
-            output::notice(&line);
-        }
+    setup::sync(store, &docs, |synced, line| match synced {
+        Synced::Created | Synced::Updated => output::notice(&line),
+        Synced::Unchanged => {}
     })
     .await
 }

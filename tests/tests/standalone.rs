@@ -130,14 +130,11 @@ async fn what_makes_no_sense_here_is_said() {
 #[tokio::test]
 async fn a_second_one_waits_for_nobody_and_ctrl_c_ends_everything() {
     let desk = Desk::new();
-    desk.plugins("slow: {command: 'touch started; exec sleep 600', shell: true, format: string, cwd: /}\n");
     let started = desk.path().join("started");
-    let text = fs::read_to_string(desk.path().join("mine/all.yaml")).unwrap();
-    fs::write(
-        desk.path().join("mine/all.yaml"),
-        text.replace("touch started", &format!("touch {}", started.display())),
-    )
-    .unwrap();
+    desk.plugins(&format!(
+        "slow: {{command: 'touch {}; exec sleep 600', shell: true, format: string, cwd: /}}\n",
+        started.display()
+    ));
     let mut run = Program::start(desk.command(&["--plugins", "mine", "-c", "slow"]), &desk.path().join("log"));
     eventually(async || started.exists().then_some(()).ok_or("slow runs")).await;
     let second = desk.vogeler(&["-c", "ping"]).await.expect(1);

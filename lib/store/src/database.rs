@@ -17,16 +17,6 @@ pub enum Database {
     Sqlite(Sqlite),
 }
 
-impl Database {
-    /// Where it is, without secrets.
-    pub fn address(&self) -> &str {
-        match self {
-            Self::Couch(couch) => couch.address(),
-            Self::Sqlite(sqlite) => sqlite.address(),
-        }
-    }
-}
-
 /// The same of whichever it is.
 macro_rules! whichever {
     ($database:expr, $store:ident => $act:expr) => {

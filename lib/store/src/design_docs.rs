@@ -254,10 +254,11 @@ fn check(text: &str) -> Result<(), (usize, String)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    /// A folder with these files, by their paths in it.
+    pub(crate) fn folder(files: &[(impl AsRef<Path>, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = dir.path().join(name);

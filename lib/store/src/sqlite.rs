@@ -14,6 +14,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use vogeler_protocol::{Group, NodeName};
 
 use self::error::Trouble;
@@ -48,51 +49,31 @@ impl Sqlite {
         Self(Arc::new(Inner { path: path.to_owned(), address, writer, reader, viewer }))
     }
 
-    /// Where it is.
-    pub fn address(&self) -> &str {
-        &self.0.address
-    }
-
     /// Deletes one document, as a person may; its revisions go on where they were.
     ///
     /// # Errors
     /// The file cannot be written.
     pub async fn delete(&self, id: &NodeName) -> Result<(), StoreError> {
         let id = id.clone();
-        self.write(move |database| documents::delete(database, &id)).await
+        self.at(&self.0.writer, move |database, ()| documents::delete(database, &id)).await
     }
 
-    async fn write<T: Send + 'static>(
+    async fn at<K: 'static, T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut rusqlite::Connection) -> Result<T, Trouble> + Send + 'static,
+        worker: &Worker<K>,
+        job: impl FnOnce(&mut Connection, &mut K) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let done = at_work(&self.0.writer, move |database, ()| job(database)).await;
-        done.map_err(|trouble| trouble.into_error(&self.0.address))
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut rusqlite::Connection) -> Result<T, Trouble> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let done = at_work(&self.0.reader, move |database, ()| job(database)).await;
-        done.map_err(|trouble| trouble.into_error(&self.0.address))
-    }
-
-    async fn index<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut rusqlite::Connection, &mut Indexer) -> Result<T, Trouble> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        at_work(&self.0.viewer, job).await.map_err(|trouble| trouble.into_error(&self.0.address))
+        at_work(worker, job).await.map_err(|trouble| trouble.into_error(&self.0.address))
     }
 }
 
 impl Store for Sqlite {
     async fn probe(&self) -> Result<(), StoreError> {
-        self.read(documents::probe).await
+        self.at(&self.0.reader, |database, ()| documents::probe(database)).await
     }
 
     async fn probe_write(&self) -> Result<(), StoreError> {
-        self.write(documents::probe_write).await
+        self.at(&self.0.writer, |database, ()| documents::probe_write(database)).await
     }
 
     async fn describe(&self) -> Result<String, StoreError> {
@@ -108,35 +89,35 @@ impl Store for Sqlite {
 
     async fn fetch(&self, ids: &[NodeName]) -> Result<Vec<Option<String>>, StoreError> {
         let ids = ids.to_vec();
-        self.read(move |database| documents::fetch(database, &ids)).await
+        self.at(&self.0.reader, move |database, ()| documents::fetch(database, &ids)).await
     }
 
     async fn put(&self, rows: &[Row]) -> Result<Vec<Fate>, PutError> {
         let rows = rows.to_vec();
-        Ok(self.write(move |database| documents::put(database, &rows)).await?)
+        Ok(self.at(&self.0.writer, move |database, ()| documents::put(database, &rows)).await?)
     }
 
     async fn nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
-        self.read(documents::nodes).await
+        self.at(&self.0.reader, |database, ()| documents::nodes(database)).await
     }
 
     async fn members(&self, group: &Group) -> Result<Vec<NodeName>, StoreError> {
         let group = group.clone();
-        self.read(move |database| documents::members(database, &group)).await
+        self.at(&self.0.reader, move |database, ()| documents::members(database, &group)).await
     }
 
     async fn find(&self, condition: Option<&Condition>, fields: &[Field]) -> Result<Vec<Found>, StoreError> {
         let (condition, fields) = (condition.cloned(), fields.to_vec());
-        self.read(move |database| find::find(database, condition.as_ref(), &fields)).await
+        self.at(&self.0.reader, move |database, ()| find::find(database, condition.as_ref(), &fields)).await
     }
 
     async fn view(&self, design: &str, view: &str, query: &ViewQuery) -> Result<Vec<ViewRow>, StoreError> {
         let (design, view, query) = (design.to_owned(), view.to_owned(), query.clone());
-        self.index(move |database, indexer| indexer.answer(database, &design, &view, &query)).await
+        self.at(&self.0.viewer, move |database, indexer| indexer.answer(database, &design, &view, &query)).await
     }
 
     async fn sync_design(&self, doc: &DesignDoc) -> Result<Synced, StoreError> {
         let doc = doc.clone();
-        self.index(move |database, indexer| indexer.sync(database, &doc)).await
+        self.at(&self.0.viewer, move |database, indexer| indexer.sync(database, &doc)).await
     }
 }

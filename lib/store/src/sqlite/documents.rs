@@ -106,7 +106,7 @@ pub(super) fn delete(database: &mut Connection, id: &NodeName) -> Result<(), Tro
 }
 
 /// The number of the last write.
-pub(super) fn last_seq(database: &Connection) -> Result<i64, Trouble> {
+fn last_seq(database: &Connection) -> Result<i64, Trouble> {
     Ok(database.query_row("SELECT COALESCE(MAX(seq), 0) FROM documents", [], |row| row.get(0))?)
 }
 

@@ -2,14 +2,11 @@ use std::fs;
 use std::time::Duration;
 
 use super::*;
+use crate::design_docs::tests::folder;
 
 fn design(files: &[(&str, &str)]) -> DesignDoc {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        let path = dir.path().join("d/views").join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    let files: Vec<_> = files.iter().map(|(name, text)| (format!("d/views/{name}"), *text)).collect();
+    let dir = folder(&files);
     DesignDoc::read(&dir.path().join("d")).unwrap()
 }
 
