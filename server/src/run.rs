@@ -26,6 +26,7 @@ use crate::health::Health;
 use crate::intake::{Incoming, Intake};
 use crate::losses::{Losses, Saying};
 use crate::metrics::Metrics;
+use crate::newcomers::Newcomers;
 use crate::prefetch::{self, Sizes};
 use crate::records::Records;
 use crate::settle::Settler;
@@ -335,6 +336,7 @@ impl<B: Broker, St: Store> Tenure<'_, B, St> {
                 store: self.parts.store.clone(),
                 settler: settler.clone(),
                 records: Records::new(config.cache_bytes / count),
+                newcomers: Newcomers::default(),
                 health: self.parts.health.clone(),
                 metrics: self.parts.metrics.clone(),
                 give_up: give_up.clone(),

@@ -12,14 +12,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vogeler_messaging::{Acks, Backoff, Session};
-use vogeler_protocol::record::Change;
-use vogeler_protocol::{Clock, NodeName, Random, Record, Timestamp};
+use vogeler_protocol::{Clock, NodeName, Random, Record};
 use vogeler_store::{Fate, PutError, Row, Store, StoreError};
 
 use crate::batch::Batches;
+use crate::group::{Group, halve, take_apart, unread};
 use crate::health::Health;
 use crate::intake::{Content, Incoming};
 use crate::metrics::Metrics;
+use crate::newcomers::Newcomers;
 use crate::notice::notice;
 use crate::records::Records;
 use crate::settle::Settler;
@@ -48,6 +49,8 @@ pub struct Worker<St, S, A> {
     pub settler: Settler<S, A>,
     /// Recent records of this worker's nodes.
     pub records: Records,
+    /// Whether nodes that are not among them are likely to be new.
+    pub newcomers: Newcomers,
     /// What the workers know of the database.
     pub health: Health,
     /// Says when to begin nothing more, nor to wait for the database.
@@ -60,52 +63,6 @@ pub struct Worker<St, S, A> {
     pub metrics: Metrics,
     /// Requests that failed one after the other although the database answers.
     pub setbacks: u32,
-}
-
-/// What one batch brings for one node: one write.
-struct Group {
-    node: NodeName,
-    incoming: Vec<Incoming>,
-    /// The record with everything merged, and what each of `incoming` did to it. None while it has
-    /// to be read first.
-    merged: Option<(Record, Vec<Change>)>,
-    /// Whether what is kept in memory may be out of date for it.
-    stale: bool,
-    /// How often the database has failed over it.
-    failures: u32,
-}
-
-impl Group {
-    fn of(node: NodeName, incoming: Vec<Incoming>) -> Self {
-        Self { node, incoming, merged: None, stale: false, failures: 0 }
-    }
-
-    fn merge(&mut self, mut record: Record, clock: &Clock) {
-        let changes = self.incoming.iter().map(|incoming| match &incoming.content {
-            Content::Result(arrival) => record.apply(arrival),
-            Content::Hello(hello) => record.apply_hello(hello, clock.now()),
-        });
-        let changes = changes.collect();
-        self.merged = Some((record, changes));
-    }
-
-    /// When a record begins that nobody had before: when the first of it arrived.
-    fn begun(&self, clock: &Clock) -> Timestamp {
-        let received = self.incoming.iter().filter_map(|incoming| match &incoming.content {
-            Content::Result(arrival) => Some(arrival.received_at),
-            Content::Hello(_) => None,
-        });
-        received.min().unwrap_or_else(|| clock.now())
-    }
-
-    fn writes(&self) -> bool {
-        self.merged.as_ref().is_some_and(|(_, changes)| changes.iter().any(|change| change.writes()))
-    }
-
-    fn row(&self) -> Option<Row> {
-        let (record, _) = self.merged.as_ref()?;
-        Some(Row { id: self.node.clone(), document: record.to_document() })
-    }
 }
 
 impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
@@ -141,9 +98,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         while let Some(mut batch) = pending.pop() {
             self.read_and_merge(&mut batch).await?;
             let (writing, settled): (Vec<_>, Vec<_>) = batch.into_iter().partition(Group::writes);
-            for group in settled {
-                self.settle(group, None).await;
-            }
+            self.settle(settled.into_iter().map(|group| (group, None)).collect()).await;
             let rows: Vec<Row> = writing.iter().filter_map(Group::row).collect();
             if rows.is_empty() {
                 continue;
@@ -203,9 +158,17 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
                 group.merge(record, &clock);
             }
         }
+        if self.newcomers.are_likely() {
+            for group in batch.iter_mut().filter(|group| group.merged.is_none() && !group.stale) {
+                let begun = group.begun(&clock);
+                group.merge(Record::new(group.node.clone(), begun), &clock);
+                group.guessed = true;
+            }
+        }
         let missing: Vec<NodeName> =
             batch.iter().filter(|group| group.merged.is_none()).map(|group| group.node.clone()).collect();
         let documents = self.fetch(&missing).await?;
+        self.newcomers.read(documents.len(), documents.iter().filter(|document| document.is_none()).count());
         for (group, document) in batch.iter_mut().filter(|group| group.merged.is_none()).zip(documents) {
             let now = group.begun(&clock);
             let read = document.map(|text| Record::from_document(group.node.clone(), &text, now));
@@ -253,12 +216,19 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             }
             return Ok(writing.into_iter().map(unread).collect());
         }
+        let wrong = |(group, fate): &(&Group, &Fate)| group.guessed && **fate == Fate::Conflict;
+        let wrong = writing.iter().zip(&fates).filter(wrong).count();
+        self.newcomers.guessed(writing.iter().filter(|group| group.guessed).count(), wrong);
+        let mut stored = Vec::with_capacity(writing.len());
+        let mut failed = Vec::new();
         for (group, fate) in writing.into_iter().zip(fates) {
             match fate {
-                Fate::Stored { rev } => self.settle(group, Some(&rev)).await,
+                Fate::Stored { rev } => stored.push((group, Some(rev))),
                 Fate::Conflict => {
-                    self.metrics.conflict();
-                    debug!(node = %group.node, "somebody else has written this record; merging again");
+                    if !group.guessed {
+                        self.metrics.conflict();
+                        debug!(node = %group.node, "somebody else has written this record; merging again");
+                    }
                     again.push(unread(group));
                 }
                 Fate::Forbidden { reason } => {
@@ -271,13 +241,16 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
                         self.bury(incoming, "row_failed", &format!("{error}: {reason}"));
                     }
                 }
-                Fate::Failed { error, reason } => {
-                    warn!(node = %group.node, error, reason, "the database failed over a record; trying again");
-                    self.pause(group.failures).await;
-                    let failures = group.failures + 1;
-                    pending.push(vec![Group { failures, ..unread(group) }]);
-                }
+                Fate::Failed { error, reason } => failed.push((group, error, reason)),
             }
+        }
+        // Together, so that one acknowledgement is enough; and before anything that has to wait.
+        self.settle(stored).await;
+        for (group, error, reason) in failed {
+            warn!(node = %group.node, error, reason, "the database failed over a record; trying again");
+            self.pause(group.failures).await;
+            let failures = group.failures + 1;
+            pending.push(vec![Group { failures, ..unread(group) }]);
         }
         Ok(again)
     }
@@ -358,21 +331,26 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         self.settler.bury(incoming.parcel, unusable);
     }
 
-    /// Every delivery of a group is settled by what it did; the record is kept at its revision.
-    async fn settle(&mut self, group: Group, rev: Option<&str>) {
-        let Some((mut record, changes)) = group.merged else { return };
-        if let Some(rev) = rev {
-            record.set_rev(rev);
+    /// Every delivery of these groups is settled by what it did; the records are kept at their revisions.
+    async fn settle(&mut self, groups: Vec<(Group, Option<String>)>) {
+        let mut settled = Vec::with_capacity(groups.len());
+        for (group, rev) in groups {
+            let Some((mut record, changes)) = group.merged else { continue };
+            if let Some(rev) = rev {
+                record.set_rev(&rev);
+            }
+            // A record that is not in the database has no place among those that are.
+            if record.rev().is_some() {
+                self.records.keep(record);
+            }
+            settled.extend(group.incoming.into_iter().zip(changes).map(|(incoming, change)| {
+                let (notice, detail) = notice(&incoming, change);
+                (incoming, notice, detail)
+            }));
         }
-        // A record that is not in the database has no place among those that are.
-        if record.rev().is_some() {
-            self.records.keep(record);
+        if !settled.is_empty() {
+            self.settler.done(settled).await;
         }
-        let notice = |(incoming, change): (Incoming, Change)| {
-            let (notice, detail) = notice(&incoming, change);
-            (incoming, notice, detail)
-        };
-        self.settler.done(group.incoming.into_iter().zip(changes).map(notice).collect()).await;
     }
 
     /// Waits until the database answers again.
@@ -416,31 +394,4 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         // Who gives up meanwhile finds the next batch refused to it.
         let _ = self.give_up.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
-}
-
-/// A group that has to be read from the database before it is merged again.
-fn unread(group: Group) -> Group {
-    Group { merged: None, stale: true, ..group }
-}
-
-/// Splits a batch that was refused; the one group, where there is but one.
-fn halve(mut batch: Vec<Group>, pending: &mut Vec<Vec<Group>>) -> Option<Group> {
-    if batch.len() < 2 {
-        return batch.pop();
-    }
-    let right = batch.split_off(batch.len() / 2);
-    pending.push(right);
-    pending.push(batch);
-    None
-}
-
-/// Gives each delivery of a refused group a write of its own; the one delivery, where there is but one.
-fn take_apart(mut group: Group, pending: &mut Vec<Vec<Group>>) -> Option<Incoming> {
-    if group.incoming.len() < 2 {
-        return group.incoming.pop();
-    }
-    for incoming in group.incoming.into_iter().rev() {
-        pending.push(vec![unread(Group::of(group.node.clone(), vec![incoming]))]);
-    }
-    None
 }

@@ -2,5 +2,6 @@
 //! real database can be brought to do on demand.
 
 mod awkward;
+mod newcomers;
 mod patience;
 mod served;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct Unsteady {
     pub(crate) records: MemoryStore,
     away: Arc<Mutex<bool>>,
     whim: Whim,
+    /// How many records it was asked for by those who write.
+    pub(crate) read: Arc<AtomicUsize>,
 }
 
 impl Unsteady {
@@ -72,6 +75,7 @@ impl Store for Unsteady {
 
     async fn fetch(&self, ids: &[NodeName]) -> Result<Vec<Option<String>>, StoreError> {
         self.there()?;
+        self.read.fetch_add(ids.len(), Ordering::Relaxed);
         self.records.fetch(ids).await
     }
 
@@ -124,7 +128,7 @@ impl Served {
         });
         let broker = MemoryBroker::new(clock.clone());
         let whim: Whim = Arc::new(Mutex::new(Box::new(|_: &[Row]| None)));
-        let store = Unsteady { records: MemoryStore::created(), away: Arc::default(), whim };
+        let store = Unsteady { records: MemoryStore::created(), away: Arc::default(), whim, read: Arc::default() };
         let session = broker.connect().await.unwrap();
         setup::declare(&session, &Topology::default()).await.unwrap();
         let health = Health::new(clock.clone());
