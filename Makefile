@@ -95,6 +95,13 @@ simulate: ## a thousand seeds of the simulation (VOGELER_SIMULATE_SEEDS=17 for o
 simulate-fleet: ## 100,000 virtual nodes asked at once, all of it stored; prints time and memory. A release build, 5 GiB free
 	cargo test --release -p vogeler-tests --test simulate fleet -- --ignored --nocapture
 
+.PHONY: bench
+bench: ## what a broker and a database hold on this machine, and how near the server comes to it; wants a CouchDB, and half an hour
+	@[ -n "$${VOGELER_TEST_COUCHDB_URL:-}" ] || { echo "make bench wants a real CouchDB; figures of a stand-in say nothing: VOGELER_TEST_COUCHDB_URL=http://login:password@host:port make bench" >&2; exit 1; }
+	cargo build --release --locked -p vogeler-blowout -p vogeler-client -p vogeler-runner
+	tests/services.sh install
+	VOGELER_SERVICES_AS_SHIPPED=yes tests/services.sh with $(RUN) bench/run.sh $(TARGET)/release $(TARGET)/bench
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for a minute (FUZZ_SECONDS), or those of FUZZ_TARGETS; needs nightly Rust and cargo-fuzz
 	tests/fuzz/run.sh $(FUZZ_TARGETS)

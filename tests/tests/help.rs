@@ -71,3 +71,8 @@ fn the_runner_explains_itself() {
 fn the_whole_in_one_explains_itself() {
     expect_all_explained(&vogeler_standalone::cli::Cli::definition());
 }
+
+#[test]
+fn the_blowout_explains_itself() {
+    expect_explained::<vogeler_blowout::cli::Cli>();
+}

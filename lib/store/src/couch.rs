@@ -78,12 +78,18 @@ struct Inner {
     address: String,
     timeout: Duration,
     requests: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl Couch {
     /// How many HTTP requests were sent so far.
     pub fn requests(&self) -> u64 {
         self.0.requests.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the bodies of its `_bulk_docs` had.
+    pub fn sent_bytes(&self) -> u64 {
+        self.0.sent_bytes.load(Ordering::Relaxed)
     }
 
     /// Where the database is, without secrets.

@@ -1,6 +1,7 @@
 //! The hot path: fetch a batch, write a batch.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -72,6 +73,7 @@ impl Couch {
             body.extend_from_slice(&row.document);
         }
         body.extend_from_slice(b"]}");
+        self.0.sent_bytes.fetch_add(u64::try_from(body.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let answer = self.send(self.request(Method::POST, "/_bulk_docs", &[]).body(body), None).await?;
         // 201 is written everywhere, 202 by fewer members of a cluster than wanted: both are success.
         if !answer.status.is_success() {

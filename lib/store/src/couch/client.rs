@@ -58,8 +58,9 @@ impl Couch {
             .map_err(|error| NoCouch::Client(error.to_string()))?;
         let path = format!("{}/{}", settings.prefix, segment(&settings.database));
         let address = format!("{}{path}", bare.as_str().trim_end_matches('/'));
-        let (prefix, timeout, requests) = (settings.prefix, settings.timeout, AtomicU64::new(0));
-        Ok(Self(Arc::new(Inner { client, own_ca, path, prefix, address, timeout, requests })))
+        let (prefix, timeout) = (settings.prefix, settings.timeout);
+        let (requests, sent_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self(Arc::new(Inner { client, own_ca, path, prefix, address, timeout, requests, sent_bytes })))
     }
 
     /// A request below the database; `path` begins with a slash or is empty.

@@ -1,0 +1,372 @@
+//! The command line of `vogeler-blowout`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vogeler_messaging::config::{BrokerFlags, BrokerSection};
+use vogeler_process::config::ConfigError;
+use vogeler_process::logging::LogLevel;
+use vogeler_process::{Known, ProcessFlags, Settings, duration};
+use vogeler_server::config::ServerSection;
+use vogeler_store::config::{StoreFlags, StoreSection};
+
+use crate::fleet::Fleet;
+use crate::ingest::Ingest;
+use crate::profile::{Profile, size_of};
+use crate::report::Threshold;
+
+/// Tries a broker and a database with a fleet, before a real one depends on them
+///
+/// Simulates nodes on this machine, has them asked, and says what came of it: rates, latencies, memory, and the best that
+/// broker and database do with the same bodies by themselves. Server and nodes are the code that ships; plugins start no
+/// process. It needs a virtual host of its own with `blowout` in its name, and makes a database of its own, which it
+/// deletes. Run it from the machine that the server will be on. Exit status 2 if a --require is not met.
+#[derive(Debug, Parser)]
+#[command(name = "vogeler-blowout", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to measure; the fleet, unless said
+    #[command(subcommand)]
+    pub action: Option<Action>,
+
+    /// The fleet
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+
+    /// What is shown
+    #[command(flatten)]
+    pub showing: Showing,
+
+    /// Where it takes place
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// Flags that everything takes.
+#[derive(Debug, Clone, Args)]
+pub struct Flags {
+    /// The process
+    #[command(flatten)]
+    pub process: ProcessFlags,
+
+    /// The broker
+    #[command(flatten)]
+    pub broker: BrokerFlags,
+
+    /// The database
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// What else can be measured.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Action {
+    /// How fast a server stores results that wait in the queue
+    ///
+    /// The queue is filled first; the clock runs from the first delivery to the last acknowledgement. Then the very
+    /// documents that the server sent are written once more, by nothing but `_bulk_docs`.
+    Ingest {
+        /// The results
+        #[command(flatten)]
+        ingest: IngestFlags,
+
+        /// What is shown
+        #[command(flatten)]
+        showing: Showing,
+    },
+    /// Whether cost grows as the fleet does
+    ///
+    /// One broadcast to each of several fleets; --svg puts them on one plot.
+    Scale {
+        /// How many nodes, one fleet after the other
+        ///
+        /// Each gets a database of its own.
+        #[arg(long, value_name = "COUNT,…", value_delimiter = ',', default_value = "1000,5000,10000,20000")]
+        sizes: Vec<usize>,
+
+        /// The fleet
+        #[command(flatten)]
+        fleet: FleetFlags,
+
+        /// What is shown
+        #[command(flatten)]
+        showing: Showing,
+    },
+    /// How soon the installed programs are there, and how much an idle agent takes
+    ///
+    /// Starts vogeler-client and vogeler-runner twenty times each.
+    Programs {
+        /// Where they are [default: beside this program]
+        ///
+        /// They have to be release builds for the figures to mean anything.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+
+        /// The plugins that the agent has; none unless said
+        ///
+        /// DIR/*.yaml are the descriptors, DIR/bin the programs.
+        #[arg(long, value_name = "DIR")]
+        plugins: Option<PathBuf>,
+
+        /// What is shown
+        #[command(flatten)]
+        showing: Showing,
+    },
+    /// A part of a blowout, which is started by itself
+    #[command(hide = true)]
+    Part {
+        /// Which
+        ///
+        /// Told on its standard input what to do.
+        which: Part,
+    },
+}
+
+/// The parts.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Part {
+    /// Takes results.
+    Server,
+    /// Are asked.
+    Nodes,
+}
+
+/// What the fleet is.
+#[derive(Debug, Clone, Args)]
+pub struct FleetFlags {
+    /// How many nodes
+    ///
+    /// Each takes some 50 KB here, and with --real-connections some 0.7 MB more, and a thread.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1000)]
+    pub nodes: usize,
+
+    /// Give every node a connection of its own
+    ///
+    /// As real ones have. Without it a thousand share one, by channels.
+    #[arg(long)]
+    pub real_connections: bool,
+
+    /// What plugins bring: aliases and sizes
+    ///
+    /// The runners ask for each in turn.
+    #[arg(long, value_name = "ALIAS=SIZE,…", default_value = "facts=8k,packages=60k,ps=30k")]
+    pub profile: String,
+
+    /// One alias alone, that brings so much
+    ///
+    /// The same as --profile facts=SIZE.
+    #[arg(long, value_name = "SIZE", conflicts_with = "profile")]
+    pub payload: Option<String>,
+
+    /// How many runners ask at the same time
+    ///
+    /// Each asks all nodes. Commands for an alias that a node is busy with are answered by one result.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub runners: usize,
+
+    /// How many commands each runner gives, one after the other
+    ///
+    /// The next when all nodes have answered the one before, or the time was up.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub commands: usize,
+
+    /// How many of a hundred nodes leave every ten seconds
+    ///
+    /// They come back within five seconds, as after a restart.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub churn: f64,
+
+    /// How many of a hundred plugins fail
+    ///
+    /// Drawn at random for each execution.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub failures: f64,
+
+    /// How long a runner waits for the answers to a command
+    ///
+    /// Who has not answered by then counts as silent.
+    #[arg(long, value_name = "DURATION", default_value = "10m")]
+    pub timeout: String,
+
+    /// Publish commands that do not survive a restart of the broker
+    ///
+    /// vogeler-runner never does; this shows what the broker's disk costs.
+    #[arg(long)]
+    pub transient: bool,
+
+    /// Leave out what broker and database do by themselves
+    ///
+    /// That takes as long as the rest; without it no ratios are given.
+    #[arg(long)]
+    pub no_limits: bool,
+}
+
+/// What waits in the queue.
+#[derive(Debug, Clone, Args)]
+pub struct IngestFlags {
+    /// Bytes of the data of each result
+    ///
+    /// 2000, 2k or 1m; text that compresses as a list of packages does.
+    #[arg(long, value_name = "SIZE", default_value = "2k")]
+    pub payload: String,
+
+    /// How many nodes have a result waiting
+    ///
+    /// They are new to the database.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20_000)]
+    pub nodes: usize,
+
+    /// How many further results each of them has waiting
+    ///
+    /// Behind the first ones: these are updates of records that the server has just written.
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    pub updates: usize,
+}
+
+/// What is shown of what was found.
+#[derive(Debug, Clone, Args)]
+pub struct Showing {
+    /// How to show it
+    ///
+    /// JSON has everything: figures, processes, and what waited and was stored over time.
+    #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+
+    /// Draw it into this file, too
+    ///
+    /// What waited in the broker and what was stored over time; of `scale`, what fleets of each size took.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+
+    /// What a figure has to be, as stored_p99<=3 or rate>=2000
+    ///
+    /// By the names and in the units of the table. May be given several times; exit status 2 if one is not met.
+    #[arg(long, value_name = "FIGURE<=NUMBER")]
+    pub require: Vec<Threshold>,
+}
+
+/// How to show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For a person.
+    Table,
+    /// For a program.
+    Json,
+}
+
+/// What the configuration says.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The broker.
+    pub broker: BrokerSection,
+    /// The database.
+    pub store: StoreSection,
+    /// The limits of the server.
+    pub server: ServerSection,
+}
+
+impl Flags {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// It cannot be read, or says something that is no setting.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let known = Known::default()
+            .section("broker", &BrokerSection::default())
+            .section("store", &StoreSection::default())
+            .section("server", &ServerSection { loglevel: LogLevel::Warn, ..ServerSection::default() })
+            .variable("VOGELER_QHOST", "broker.url")
+            .variable("VOGELER_DBHOST", "store.url")
+            .variable("VOGELER_LOGLEVEL", "server.loglevel");
+        let flags = self.broker.flags().chain(self.store.flags()).chain(self.process.flags("server"));
+        let settings = Settings::load(&known, self.process.config.as_deref(), std::env::vars(), flags)?;
+        vogeler_process::logging::start(settings.section::<ServerSection>("server")?.loglevel);
+        let (broker, store, server) =
+            (settings.section("broker")?, settings.section("store")?, settings.section("server")?);
+        Ok(Loaded { broker, store, server })
+    }
+
+    /// The same flags for another process of this program.
+    pub fn again(&self) -> Vec<String> {
+        let config = self.process.config.as_ref().map(|path| path.display().to_string());
+        let given = [
+            ("--config", config),
+            ("--loglevel", self.process.loglevel.clone()),
+            ("--qhost", self.broker.qhost.clone()),
+            ("--dbhost", self.store.dbhost.clone()),
+        ];
+        given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect()
+    }
+}
+
+impl FleetFlags {
+    /// What it comes to.
+    ///
+    /// # Errors
+    /// A value that makes no sense.
+    pub fn fleet(&self) -> anyhow::Result<Fleet> {
+        let profile: Profile = match &self.payload {
+            Some(size) => format!("facts={size}").parse()?,
+            None => self.profile.parse()?,
+        };
+        for (flag, value) in [("--nodes", self.nodes), ("--runners", self.runners), ("--commands", self.commands)] {
+            ensure!(value > 0, "{flag} is 0; it has to be 1 or more");
+        }
+        for (flag, value) in [("--churn", self.churn), ("--failures", self.failures)] {
+            ensure!((0.0..=100.0).contains(&value), "{flag} is {value}; it is a percentage, from 0 to 100");
+        }
+        let timeout: Duration = duration::parse(&self.timeout)?;
+        Ok(Fleet {
+            nodes: self.nodes,
+            connections: if self.real_connections { 0 } else { self.nodes.div_ceil(1000) },
+            profile,
+            runners: self.runners,
+            commands: self.commands,
+            churn: self.churn,
+            failures: self.failures,
+            transient: self.transient,
+            timeout,
+            limits: !self.no_limits,
+        })
+    }
+}
+
+impl IngestFlags {
+    /// What it comes to.
+    ///
+    /// # Errors
+    /// A value that makes no sense.
+    pub fn ingest(&self) -> anyhow::Result<Ingest> {
+        ensure!(self.nodes > 0, "--nodes is 0; it has to be 1 or more");
+        Ok(Ingest { bytes: size_of(&self.payload)?, nodes: self.nodes, updates: self.updates })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_fleet_as_it_is_typed() {
+        let fleet = |line: &str| {
+            let cli = Cli::try_parse_from(std::iter::once("vogeler-blowout").chain(line.split_whitespace()));
+            cli.map_err(anyhow::Error::from).and_then(|cli| cli.fleet.fleet())
+        };
+        let asked = fleet("-n 2500 --payload 2k --runners 3 --timeout 30s").unwrap();
+        assert_eq!((asked.nodes, asked.connections, asked.runners), (2500, 3, 3));
+        assert_eq!(asked.profile.kinds[0].bytes, 2000);
+        assert_eq!(fleet("--real-connections").unwrap().connections, 0);
+        for wrong in
+            ["-n 0", "--churn 101", "--failures -1", "--profile facts", "--timeout soon", "--payload 2k --profile a=2k"]
+        {
+            assert!(fleet(wrong).is_err(), "{wrong}");
+        }
+    }
+}

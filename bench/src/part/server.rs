@@ -1,0 +1,88 @@
+//! The server of a blowout: the code that ships, with a broker that is watched and a store that is written down.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use vogeler_protocol::{Clock, Random};
+use vogeler_server::config::ServerSection;
+use vogeler_server::health::Health;
+use vogeler_server::metrics::Metrics;
+use vogeler_server::run::{Parts, run};
+
+use super::recording::Recording;
+use crate::site::Site;
+use crate::tap::{Seen, Watch};
+
+/// What the server is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Order {
+    /// The database.
+    pub url: String,
+    /// Where it writes down what it sends.
+    pub record: Option<PathBuf>,
+}
+
+/// What it says of itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Of its deliveries.
+    pub seen: Seen,
+    /// HTTP requests that it has sent.
+    pub requests: u64,
+    /// Bytes of the bodies of those.
+    pub sent_bytes: u64,
+    /// Bytes of documents in them.
+    pub document_bytes: u64,
+}
+
+/// Serves until its input ends.
+///
+/// # Errors
+/// It cannot begin, or what [`run`] says.
+pub async fn serve(mut site: Site, config: ServerSection) -> anyhow::Result<()> {
+    let (order, mut input) = super::order::<Order>().await?;
+    site.store.url = order.url;
+    let couch = site.couch()?;
+    let store = Recording::new(couch.clone(), order.record.as_deref())?;
+    let broker = Watch::new(site.amqp("vogeler-blowout server")?);
+    let parts = Parts {
+        broker: broker.clone(),
+        store: store.clone(),
+        topology: site.topology(),
+        config,
+        health: Health::new(Clock::system()),
+        metrics: Metrics::default(),
+        clock: Clock::system(),
+        random: Random::from_system(),
+    };
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    let serving = run(parts, stopping.cancelled_owned());
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut serving => return ended,
+            word = input.next_line() => match word?.as_deref() {
+                None => break,
+                Some("begin") => {
+                    broker.begin();
+                    super::answer(&())?;
+                }
+                Some(_) => {
+                    store.flush()?;
+                    super::answer(&Report {
+                        seen: broker.seen(),
+                        requests: couch.requests(),
+                        sent_bytes: couch.sent_bytes(),
+                        document_bytes: store.bytes(),
+                    })?;
+                }
+            },
+        }
+    }
+    stop.cancel();
+    serving.await?;
+    Ok(store.flush()?)
+}

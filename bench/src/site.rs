@@ -1,0 +1,242 @@
+//! Where a blowout takes place: a virtual host and a database of its own, beside what a site has.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use futures_util::{StreamExt as _, stream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use url::Url;
+use vogeler_messaging::amqp::{AmqpBroker, Frames};
+use vogeler_messaging::config::BrokerSection;
+use vogeler_messaging::topology::node_queue;
+use vogeler_messaging::{Broker as _, Session, Topology};
+use vogeler_process::{Address, Secret};
+use vogeler_protocol::NodeName;
+use vogeler_store::Store as _;
+use vogeler_store::config::StoreSection;
+use vogeler_store::couch::Couch;
+
+use crate::couch::RawCouch;
+
+/// What the names of virtual host and databases have to hold, so that nobody's own nodes are asked for anything.
+const MARK: &str = "blowout";
+
+/// A virtual host and a database.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The broker.
+    pub broker: BrokerSection,
+    /// The database, under the name of this blowout.
+    pub store: StoreSection,
+    /// Its versions, as they said.
+    pub versions: String,
+}
+
+impl Site {
+    /// Takes what the configuration names, makes a database, and sees that nobody else is there.
+    ///
+    /// # Errors
+    /// A virtual host that is somebody's own; a broker or a database that is not there.
+    pub async fn take(broker: BrokerSection, store: StoreSection) -> anyhow::Result<Self> {
+        ensure!(
+            !store.url.starts_with("sqlite:"),
+            "store.url is a file; a blowout is for a CouchDB: --dbhost http://host:5984"
+        );
+        let mut site = Self { broker, store, versions: String::new() };
+        let vhost = site.vhost()?;
+        ensure!(
+            vhost.contains(MARK),
+            "the virtual host {vhost:?} may have nodes of yours, which would be asked, too; a blowout wants one of its own, with {MARK:?} \
+             in its name: rabbitmqctl add_vhost {MARK}; rabbitmqctl set_permissions -p {MARK} LOGIN '.*' '.*' '.*'; then --qhost \
+             amqp://host/{MARK}"
+        );
+        site.rename()?;
+        let session = site.amqp("vogeler-blowout")?.connect().await?;
+        if let Some(status) = session.queue_status(&site.broker.topology().results_queue().name).await? {
+            ensure!(
+                status.consumers == 0,
+                "a server is at work in the virtual host {vhost:?}; it would take what is measured"
+            );
+        }
+        session.close().await;
+        site.versions = format!("{}, {}", site.couch()?.describe().await?, site.rabbitmq().await);
+        Ok(site)
+    }
+
+    fn vhost(&self) -> anyhow::Result<String> {
+        let address = Address::parse(&self.broker.url, &["amqp", "amqps"]).context("broker.url")?;
+        let path = address.url().path().trim_start_matches('/').to_owned();
+        Ok(if path.is_empty() { self.broker.vhost.clone().unwrap_or_else(|| "/".to_owned()) } else { path })
+    }
+
+    /// Another database at the same place.
+    fn rename(&mut self) -> anyhow::Result<()> {
+        let name = format!("vogeler_{MARK}_{}", crate::latency::now());
+        let text = self.store.url.replacen("couch://", "http://", 1);
+        let text = if text.contains("://") { text } else { format!("http://{text}") };
+        let mut url: Url = text.parse().context("store.url")?;
+        let path = url.path().trim_matches('/').to_owned();
+        let prefix = path.rsplit_once('/').map_or(String::new(), |(prefix, _)| format!("{prefix}/"));
+        url.set_path(&format!("/{prefix}{name}"));
+        self.store.url = url.into();
+        self.store.database = name;
+        Ok(())
+    }
+
+    /// The same site with a database of another name, not made yet.
+    ///
+    /// # Errors
+    /// The configuration names none.
+    pub fn renamed(&self) -> anyhow::Result<Self> {
+        let mut site = self.clone();
+        site.rename()?;
+        Ok(site)
+    }
+
+    /// The broker, for a connection of that name.
+    ///
+    /// # Errors
+    /// The configuration does not name one.
+    pub fn amqp(&self, name: &str) -> anyhow::Result<AmqpBroker> {
+        Ok(self.broker.amqp(name, Frames::Large)?)
+    }
+
+    /// The database, as a server has it.
+    ///
+    /// # Errors
+    /// The configuration does not name one.
+    pub fn couch(&self) -> anyhow::Result<Couch> {
+        Ok(self.store.couch()?)
+    }
+
+    /// The database with nothing of ours between.
+    ///
+    /// # Errors
+    /// The configuration does not name one.
+    pub fn raw(&self) -> anyhow::Result<RawCouch> {
+        RawCouch::new(&self.store)
+    }
+
+    /// Names of exchanges and queues.
+    pub fn topology(&self) -> Topology {
+        self.broker.topology()
+    }
+
+    /// The broker's login and password.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn login(&self) -> anyhow::Result<(Url, String, Secret)> {
+        let address = Address::parse(&self.broker.url, &["amqp", "amqps"])?;
+        let (set, file) = (self.broker.password.as_ref(), self.broker.password_file.as_deref());
+        let password = Secret::choose(set, file, address.password())?.unwrap_or_else(|| Secret::new("guest"));
+        let username =
+            self.broker.username.clone().or_else(|| address.username()).unwrap_or_else(|| "guest".to_owned());
+        let mut url = address.url().clone();
+        url.set_path(&self.vhost()?.replace('/', "%2f"));
+        Ok((url, username, password))
+    }
+
+    /// What the broker calls itself in its first words, before anybody logs in; by TLS it is not asked.
+    async fn rabbitmq(&self) -> String {
+        let asked = tokio::time::timeout(Duration::from_secs(5), self.first_words()).await;
+        let words = asked.ok().and_then(Result::ok).unwrap_or_default();
+        version_in(&words)
+            .map_or_else(|| "a broker of unknown version".to_owned(), |version| format!("RabbitMQ {version}"))
+    }
+
+    async fn first_words(&self) -> anyhow::Result<Vec<u8>> {
+        let (url, ..) = self.login()?;
+        ensure!(url.scheme() == "amqp", "it is reached by TLS");
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let mut stream = TcpStream::connect((host, url.port().unwrap_or(5672))).await?;
+        stream.write_all(b"AMQP\0\0\x09\x01").await?;
+        let mut head = [0; 7];
+        stream.read_exact(&mut head).await?;
+        let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]).min(8192);
+        let mut words = vec![0; usize::try_from(length)?];
+        stream.read_exact(&mut words).await?;
+        Ok(words)
+    }
+
+    /// Exchanges, queues and the database.
+    ///
+    /// # Errors
+    /// What cannot be made.
+    pub async fn set_up(&self) -> anyhow::Result<()> {
+        let session = self.amqp("vogeler-blowout setup")?.connect().await?;
+        vogeler_server::setup::declare(&session, &self.topology())
+            .await
+            .context("cannot declare exchanges and queues")?;
+        session.close().await;
+        self.couch()?.create().await.context("cannot create the database")?;
+        Ok(())
+    }
+
+    /// Takes away what was made: the queues of these nodes, those of the server, the database.
+    ///
+    /// # Errors
+    /// What is still there.
+    pub async fn clear(&self, nodes: &[NodeName]) -> anyhow::Result<()> {
+        let session = self.amqp("vogeler-blowout clear")?.connect().await?;
+        let topology = self.topology();
+        let own = [topology.results_queue().name, topology.dead_queue().name];
+        let queues = nodes.iter().map(|node| node_queue(node).name).chain(own);
+        let deleted: Vec<_> = stream::iter(queues)
+            .map(async |queue| session.delete_queue(&queue).await)
+            .buffer_unordered(16)
+            .collect()
+            .await;
+        let failed = deleted.into_iter().find_map(Result::err);
+        session.close().await;
+        self.raw()?.delete().await?;
+        match failed {
+            None => Ok(()),
+            Some(reason) => bail!("not all queues could be deleted: {reason}"),
+        }
+    }
+}
+
+/// The property `version` among those that a broker begins with: its name, then `S` and a length, then its text.
+fn version_in(words: &[u8]) -> Option<String> {
+    const NAME: &[u8] = b"\x07versionS";
+    let at = words.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
+    let length = u32::from_be_bytes(words.get(at..at + 4)?.try_into().ok()?);
+    let text = words.get(at + 4..at + 4 + usize::try_from(length).ok()?)?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_found_among_the_first_words() {
+        assert_eq!(version_in(b"..\x07versionS\0\0\0\x063.10.8\x08platform").as_deref(), Some("3.10.8"));
+        assert_eq!(version_in(b"nothing"), None);
+        assert_eq!(version_in(b"\x07versionS\0\0\xff\xff1"), None);
+    }
+
+    #[tokio::test]
+    async fn a_virtual_host_that_may_be_somebodys_is_refused() {
+        let broker = BrokerSection { url: "amqp://127.0.0.1:1/production".into(), ..BrokerSection::default() };
+        let refused = Site::take(broker, StoreSection::default()).await.unwrap_err().to_string();
+        assert!(refused.contains("\"production\"") && refused.contains("add_vhost"), "{refused}");
+    }
+
+    #[test]
+    fn a_database_of_its_own_beside_the_one_that_is_configured() {
+        for (url, begins) in [
+            ("http://db:5984", "http://db:5984/vogeler_blowout_"),
+            ("db", "http://db/vogeler_blowout_"),
+            ("couch://admin@db/records", "http://admin@db/vogeler_blowout_"),
+            ("https://db/couch/records", "https://db/couch/vogeler_blowout_"),
+        ] {
+            let store = StoreSection { url: url.into(), ..StoreSection::default() };
+            let site = Site { broker: BrokerSection::default(), store, versions: String::new() };
+            let renamed = site.renamed().unwrap();
+            assert!(renamed.store.url.starts_with(begins), "{} of {url}", renamed.store.url);
+        }
+    }
+}
