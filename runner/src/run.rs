@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::time::{sleep, timeout};
-use vogeler_messaging::{Broker, Session, Topology};
+use vogeler_messaging::{Broker, Session, Topology, results};
 use vogeler_process::exit;
 use vogeler_protocol::message::{Command, Version};
 use vogeler_protocol::{Alias, Clock, NodeName, Random, RunId, Target, Timestamp};
@@ -252,12 +252,15 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
 
     /// Says at once what would otherwise only show when the time is up.
     async fn mind_the_server(&self, session: &B::Session) {
-        let queue = self.parts.topology.results_queue().name;
-        if let Ok(Some(status)) = session.queue_status(&queue).await
-            && !status.is_consumed()
-        {
-            self.progress.notice("no vogeler-server is connected; results wait until one is");
+        let topology = &self.parts.topology;
+        let Ok(queues) = results::in_force(session, topology).await else { return };
+        if queues.is_empty() || queues.iter().any(|queue| queue.is_consumed()) {
+            return;
         }
+        self.progress.notice(match results::are_moving(session, topology).await {
+            Ok(true) => "results wait until vogeler-server setup has moved them to other queues",
+            Ok(false) | Err(_) => "no vogeler-server is connected; results wait until one is",
+        });
     }
 
     async fn check_exchanges(&self, session: &B::Session) -> anyhow::Result<()> {

@@ -13,8 +13,8 @@ use crate::dead::Choice;
 
 /// Takes the results of vogeler clients from RabbitMQ and keeps them in CouchDB, one document a node
 ///
-/// Runs in the foreground until TERM or INT, and then settles what it has begun. Several servers may run: one works,
-/// the others stand by.
+/// Runs in the foreground until TERM or INT, and then settles what it has begun. Several servers may run: each queue of
+/// results has one that works and others that stand by, and `server.queues` says how many there are.
 #[derive(Debug, Parser)]
 #[command(name = "vogeler-server", version)]
 pub struct Cli {
@@ -62,7 +62,9 @@ pub enum Action {
     Run,
     /// Create exchanges, queues and the database, and load the design documents
     ///
-    /// Says what it did. What is there already stays as it is, so it can be run again at any time.
+    /// Says what it did. What is there already stays as it is, so it can be run again at any time. Only the queues of results
+    /// are made as many as server.queues says: it moves what waits in them, in order, while servers stand aside. Where that is
+    /// interrupted it has to be run again.
     Setup,
     /// Load design documents: a folder of them, or one
     ///

@@ -6,10 +6,14 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tracing::warn;
+use vogeler_messaging::Topology;
 use vogeler_messaging::amqp::{Frames, deepen_stacks};
-use vogeler_messaging::{Broker, Topology};
 use vogeler_process::{exit, logging, print_findings};
+use vogeler_protocol::{Clock, Random};
 use vogeler_server::cli::{Action, Cli, Loaded};
+use vogeler_server::health::Health;
+use vogeler_server::metrics::Metrics;
+use vogeler_server::run::Parts;
 use vogeler_server::{check, dead, rehearse, serve, setup};
 use vogeler_store::design_docs;
 
@@ -44,15 +48,26 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
 #[allow(clippy::print_stdout, reason = "what a person asked to see")]
 async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
     let Loaded { settings, broker, store, server } = loaded;
-    let topology = Topology { results_max_bytes: server.queue_max_bytes, ..broker.topology() };
+    let (results_max_bytes, queues) = (server.queue_max_bytes, server.queues);
+    let topology = Topology { results_max_bytes, queues, ..broker.topology() };
     let broker = || broker.amqp("vogeler-server", Frames::Large);
     let say = |line: String| println!("{line}");
     match action {
         Action::Config => print!("{}", settings.describe()),
         Action::Load { dir } => setup::sync(&store.open()?, &read(&dir)?, |_, line| say(line)).await?,
         Action::Setup => {
-            let session = broker()?.connect().await?;
-            setup::run(&session, &topology, &store.open()?, &server.design_docs, say).await?;
+            let clock = Clock::system();
+            let parts = Parts {
+                broker: broker()?,
+                store: store.open()?,
+                topology,
+                config: server,
+                health: Health::new(clock.clone()),
+                metrics: Metrics::default(),
+                clock,
+                random: Random::from_system(),
+            };
+            Box::pin(setup::run(&parts, say)).await?;
         }
         Action::Check { design_docs: Some(dir), samples } => {
             return Ok(print_findings(&rehearse::rehearse(&dir, samples.as_deref())?));

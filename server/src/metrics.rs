@@ -137,6 +137,11 @@ impl Metrics {
         self.0.in_flight_bytes.dec_by(signed(bytes));
     }
 
+    /// How many deliveries were taken in all, and how many of them are not settled yet.
+    pub fn in_hand(&self) -> (u64, i64) {
+        (self.0.consumed.get(), self.0.in_flight.get())
+    }
+
     /// A delivery was merged and told as `notice`.
     pub fn settled(&self, notice: Notice) {
         let outcome = match notice {
@@ -198,6 +203,7 @@ mod tests {
         metrics.settled(Notice::Stored);
         metrics.dead_lettered("forbidden");
         metrics.released(1, 10);
+        assert_eq!(metrics.in_hand(), (2, 1));
         metrics.batch(2, 0.004);
         let text = metrics.text();
         for line in [

@@ -2,7 +2,7 @@
 
 use crate::config::ServerSection;
 
-/// The prefetch to begin with: at 6 MiB a message, the most that a client sends, 192 MiB.
+/// The prefetch to begin with, of all queues together: at 6 MiB a message, the most that a client sends, 192 MiB.
 pub const FIRST: u16 = 32;
 
 /// The prefetch after a connection was lost, for as many deliveries as the first: whatever ended it is met alone.
@@ -13,6 +13,12 @@ const LEAST: u16 = 8;
 
 /// A delivery is held as the body, as the data cut out of it and as part of the next request.
 const COPIES: usize = 3;
+
+/// What each of so many queues has of the first prefetch.
+pub fn first(queues: usize) -> u16 {
+    let share = usize::from(FIRST) / queues.max(1);
+    u16::try_from(share).unwrap_or(FIRST).max(1)
+}
 
 /// Watches how large deliveries are, and which prefetch keeps them within the bytes to hold.
 #[derive(Debug)]
@@ -82,5 +88,20 @@ mod tests {
             large.resize(held)
         });
         assert_eq!((resized, large.taken), (Some(8), 11), "shrinks when too much is held");
+    }
+
+    #[test]
+    fn queues_share_what_is_bounded_for_the_whole_server() {
+        assert_eq!([1, 2, 4, 32, 64].map(first), [32, 16, 8, 1, 1]);
+        let config = ServerSection::default();
+        let share = config.share(4);
+        assert_eq!((share.held_bytes, share.cache_bytes), (config.held_bytes / 4, config.cache_bytes / 4));
+        assert_eq!((share.prefetch, share.workers), (config.prefetch, config.workers));
+        let mut quarter = Sizes::new(&share, first(4));
+        let resized = (0..100).find_map(|_| {
+            quarter.note(64 << 10);
+            quarter.resize(64 << 10)
+        });
+        assert_eq!((resized, quarter.taken), (Some(85), 32), "by the bytes of its share");
     }
 }

@@ -1,6 +1,6 @@
 //! The server as a process: signals, the supervisor and monitoring around [`crate::run`].
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tracing::info;
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::signals::{ReloadSignal, StopSignals};
@@ -32,6 +32,9 @@ pub async fn serve<B: Broker, St: Store>(
         ("workers", config.workers),
     ] {
         ensure!(value > 0, "server.{key} is 0; it has to be 1 or more");
+    }
+    if let Some(bad) = config.bad_queues() {
+        bail!(bad);
     }
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;

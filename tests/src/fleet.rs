@@ -258,7 +258,7 @@ impl Fleet {
         let mut since = Instant::now();
         loop {
             // While some wait in the queue no record needs to be read, which would only be in the server's way.
-            let waiting = site.queue("master.in.0").await.map_or(0, |status| status.messages as usize);
+            let waiting = site.waiting().await.unwrap_or(0);
             let late = since.elapsed() > deadline();
             let left = if waiting > 0 && !late {
                 sent + waiting

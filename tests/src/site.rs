@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use vogeler_messaging::amqp::{AmqpBroker, Frames};
 use vogeler_messaging::config::BrokerSection;
 use vogeler_messaging::topology::node_queue;
-use vogeler_messaging::{Broker, Session};
+use vogeler_messaging::{Broker, QueueStatus, Session, Topology, results};
 use vogeler_store::config::StoreSection;
 use vogeler_store::couch::Couch;
 
@@ -135,8 +135,8 @@ impl Site {
         command.env("VOGELER_CONFIG", self.path("vogeler.yaml")).envs(env.iter().copied());
         let program = Program::start(command, &self.path("server.log"));
         eventually(async || {
-            let status = self.queue("master.in.0").await?;
-            anyhow::ensure!(status.consumers > 0, "a server that consumes; it said:\n{}", program.log());
+            let consumed = self.results().await?.into_iter().all(QueueStatus::is_consumed);
+            anyhow::ensure!(consumed, "a server that consumes; it said:\n{}", program.log());
             anyhow::Ok(())
         })
         .await;
@@ -180,11 +180,31 @@ impl Site {
     ///
     /// # Errors
     /// There is no such queue.
-    pub async fn queue(&self, name: &str) -> anyhow::Result<vogeler_messaging::QueueStatus> {
+    pub async fn queue(&self, name: &str) -> anyhow::Result<QueueStatus> {
         let session = self.session().await;
         let status = session.queue_status(name).await?;
         session.close().await;
         status.with_context(|| format!("queue {name}"))
+    }
+
+    /// What is in each of the queues of results, and who consumes it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn results(&self) -> anyhow::Result<Vec<QueueStatus>> {
+        let session = self.session().await;
+        let found = results::in_force(&session, &Topology::default()).await?;
+        session.close().await;
+        anyhow::ensure!(!found.is_empty(), "a queue of results");
+        Ok(found)
+    }
+
+    /// How many results wait for a server, in all queues.
+    ///
+    /// # Errors
+    /// There is no queue of results.
+    pub async fn waiting(&self) -> anyhow::Result<usize> {
+        Ok(self.results().await?.into_iter().map(|status| status.messages as usize).sum())
     }
 
     /// A node's record.
@@ -215,7 +235,10 @@ impl Site {
 
     /// Asserts that no result waits and none is unacknowledged; there may be dead letters.
     pub async fn expect_nothing_waits(&self) {
-        self.expect_empty("master.in.0").await;
+        let count = eventually(async || self.results().await).await.len();
+        for number in 0..count {
+            self.expect_empty(&format!("master.in.{number}")).await;
+        }
     }
 
     async fn expect_empty(&self, queue: &str) {

@@ -48,6 +48,9 @@ both_brokers!(
     forgets_a_run,
     answers_many_questions_at_once,
     delivers_without_acknowledgement,
+    passes_on_what_no_queue_takes,
+    tells_consumers_that_their_queue_is_gone,
+    keeps_a_queue_for_one_connection,
 );
 
 #[tokio::test]
@@ -180,6 +183,6 @@ async fn the_results_queue_is_what_the_design_asks_for() {
         assert_eq!(arguments[name], expected, "{name} of {arguments}");
     }
     let bindings = site.services.manage(Method::GET, &format!("{path}/bindings"), None).await.unwrap();
-    let slots = bindings.as_array().unwrap().iter().filter(|b| b["source"] == "vogeler.master.in").count();
+    let slots = bindings.as_array().unwrap().iter().filter(|b| b["source"] == "vogeler.master.in.slots").count();
     assert_eq!(slots, 64);
 }

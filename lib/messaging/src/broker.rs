@@ -31,7 +31,8 @@ pub trait Session: Clone + Send + Sync + 'static {
     /// Whether there is an exchange of that name, asked without rights to declare it.
     fn exchange_exists(&self, name: &str) -> impl Future<Output = Result<bool, Lost>> + Send;
 
-    /// Declares a queue. One that exists with other arguments is left as it is.
+    /// Declares a queue. One that exists with other arguments is left as it is; one that is another connection's
+    /// alone is refused.
     fn declare_queue(&self, queue: &Queue) -> impl Future<Output = Result<Declared, Lost>> + Send;
 
     /// What is in a queue and who consumes it; none where there is no such queue. Counts as use of
@@ -47,7 +48,10 @@ pub trait Session: Clone + Send + Sync + 'static {
     /// Binds a queue to an exchange. Binding twice is binding once.
     fn bind(&self, queue: &str, exchange: &str, key: &str) -> impl Future<Output = Result<(), Lost>> + Send;
 
-    /// Takes a binding away, if it is there.
+    /// Binds an exchange behind another: what that one gets by `key` goes on to it.
+    fn bind_exchange(&self, to: &str, from: &str, key: &str) -> impl Future<Output = Result<(), Lost>> + Send;
+
+    /// Takes a queue's binding away, if it is there.
     fn unbind(&self, queue: &str, exchange: &str, key: &str) -> impl Future<Output = Result<(), Lost>> + Send;
 
     /// Publishes and waits until the broker has it: on disk, in every queue that it is routed to,
@@ -84,7 +88,7 @@ pub trait Consumer: Send + 'static {
     /// The way to acknowledge what this consumer was given.
     type Acks: Acks;
 
-    /// The next delivery; none when the channel is gone. Cancel-safe.
+    /// The next delivery; none when the channel or the queue is gone. Cancel-safe.
     fn next(&mut self) -> impl Future<Output = Option<Delivery>> + Send;
 
     /// A handle that acknowledges this consumer's deliveries, from any task.
@@ -125,7 +129,7 @@ pub enum Declared {
 pub struct QueueStatus {
     /// Messages that wait, deliveries in flight not counted.
     pub messages: u32,
-    /// Consumers that are there.
+    /// Consumers that are there; of a queue with a single active one, that one alone, whoever waits behind it.
     pub consumers: u32,
 }
 

@@ -1,7 +1,7 @@
 //! A broker in this process, for tests, for simulation and for a system without a broker.
 //!
 //! The semantics are RabbitMQ's as far as Vogeler relies on them: topic, direct and fanout
-//! routing, prefetch, unsettled deliveries that return in order with a count, exclusive and single
+//! routing, alternate exchanges, prefetch, unsettled deliveries that return in order with a count, exclusive and single
 //! active consumers, expiry at the head, dead letters, length limits, unroutable returns. Nothing
 //! is kept on disk. [`state`](self) holds the rules; this file is how sessions reach them.
 
@@ -121,7 +121,7 @@ impl Session for MemorySession {
     }
 
     async fn declare_queue(&self, queue: &Queue) -> Result<Declared, Lost> {
-        Ok(self.open()?.declare_queue(queue, self.0.id))
+        self.open()?.declare_queue(queue, self.0.id)
     }
 
     async fn queue_status(&self, name: &str) -> Result<Option<QueueStatus>, Lost> {
@@ -139,6 +139,10 @@ impl Session for MemorySession {
 
     async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
         self.open()?.bind(queue, exchange, key)
+    }
+
+    async fn bind_exchange(&self, to: &str, from: &str, key: &str) -> Result<(), Lost> {
+        self.open()?.bind_exchange(to, from, key)
     }
 
     async fn unbind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {

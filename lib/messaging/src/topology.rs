@@ -23,6 +23,8 @@ pub struct Exchange {
     pub name: String,
     /// How it routes.
     pub kind: ExchangeKind,
+    /// The exchange that gets what no queue of this one takes.
+    pub alternate: Option<String>,
 }
 
 /// A queue and the arguments it is declared with.
@@ -61,8 +63,11 @@ pub enum QueueKind {
         /// How many bytes it holds.
         max_bytes: u64,
     },
-    /// A waiting runner's events: gone with its connection.
+    /// A waiting runner's events: its connection's alone, and gone with it.
     Run,
+    /// Says something by being there, or by who consumes it; no message is in it. Quorum, because a classic queue
+    /// looks as if it were missing while its node of a cluster is down.
+    Sign,
 }
 
 /// A node's queue goes after a month without its client.
@@ -88,8 +93,11 @@ pub struct Topology {
     pub events: String,
     /// What could not be processed; also the name of the queue that keeps it.
     pub dead: String,
-    /// How many bytes of results the broker keeps for a server that is away.
+    /// How many bytes of results each queue of them keeps for a server that is away.
     pub results_max_bytes: u64,
+    /// How many queues of results a broker gets that has none yet, and how many `vogeler-server setup` makes of those
+    /// that are there; 1 to 64. How many are in force is what is there: [`crate::results::in_force`].
+    pub queues: u32,
 }
 
 impl Default for Topology {
@@ -100,6 +108,7 @@ impl Default for Topology {
             events: "vogeler.events".into(),
             dead: "vogeler.dead".into(),
             results_max_bytes: 8 << 30,
+            queues: 1,
         }
     }
 }
@@ -108,9 +117,9 @@ impl Default for Topology {
 pub const EVERY_NODE: &str = "broadcasts.all";
 
 impl Topology {
-    /// Every exchange, in the order to declare them.
+    /// The exchanges that a site talks to, in the order to declare them.
     pub fn exchanges(&self) -> [Exchange; 4] {
-        let exchange = |name: &String, kind| Exchange { name: name.clone(), kind };
+        let exchange = |name: &String, kind| Exchange { name: name.clone(), kind, alternate: None };
         [
             exchange(&self.dead, ExchangeKind::Fanout),
             exchange(&self.broadcast, ExchangeKind::Topic),
@@ -119,30 +128,84 @@ impl Topology {
         ]
     }
 
+    /// Behind the one where results come in, bound to it by every slot; the queues of results are bound here. What a slot
+    /// that has no queue gets goes to the next exchange, each message to the one or the other: so a slot changes its
+    /// queue with neither a gap nor a message in both. It is an exchange of its own because others may bind queues of
+    /// theirs to the first, and a slot that they listen to would never be without one.
+    pub fn slots_exchange(&self) -> Exchange {
+        let alternate = Some(self.moving_exchange().name);
+        Exchange { name: format!("{}.slots", self.master), kind: ExchangeKind::Direct, alternate }
+    }
+
+    /// What takes results of slots that have no queue. Only while results are moved a queue is bound to it; otherwise they
+    /// are unroutable, and their producers hear so.
+    pub fn moving_exchange(&self) -> Exchange {
+        Exchange { name: format!("{}.moving", self.master), kind: ExchangeKind::Fanout, alternate: None }
+    }
+
     /// The queue of dead letters. Declared before the results' queue, which points at it.
     pub fn dead_queue(&self) -> Queue {
         Queue { name: self.dead.clone(), kind: QueueKind::Dead { max_bytes: DEAD_BYTES } }
     }
 
-    /// The queue that results wait in.
-    pub fn results_queue(&self) -> Queue {
+    /// The queue of that number that results wait in.
+    pub fn results_queue(&self, number: u32) -> Queue {
+        self.results(format!("master.in.{number}"))
+    }
+
+    /// The queue that results wait in while the others are changed. That it is there tells servers to stand aside.
+    pub fn moving_queue(&self) -> Queue {
+        self.results("master.in.moving".to_owned())
+    }
+
+    fn results(&self, name: String) -> Queue {
         let kind = QueueKind::Results {
             delivery_limit: DELIVERY_LIMIT,
             dead_letter_exchange: self.dead.clone(),
             max_bytes: self.results_max_bytes,
         };
-        Queue { name: "master.in.0".into(), kind }
+        Queue { name, kind }
     }
+}
 
-    /// The routing keys that the results' queue is bound by: every slot.
-    pub fn slots() -> impl Iterator<Item = String> {
-        (0..SLOTS).map(|slot| format!("slot.{slot}"))
-    }
+/// While results are moved: there once the queues are what they are to be, so that from then on slots are bound to them.
+pub fn switching_queue() -> Queue {
+    Queue { name: "master.in.switching".into(), kind: QueueKind::Sign }
+}
+
+/// Every server consumes it, so that it is known how many there are; it is deleted where they have to look up.
+pub fn servers_queue() -> Queue {
+    Queue { name: "master.in.servers".into(), kind: QueueKind::Sign }
+}
+
+/// Whoever has it changes the queues of results, alone; it goes with its connection.
+pub fn setup_queue() -> Queue {
+    Queue { name: "master.in.setup".into(), kind: QueueKind::Run }
+}
+
+/// Every slot.
+pub fn slots() -> impl Iterator<Item = u32> {
+    0..SLOTS
+}
+
+/// The number of the queue that takes a slot, of so many.
+pub fn queue_of(slot: u32, queues: u32) -> u32 {
+    slot % queues.max(1)
+}
+
+/// The slots that a queue takes, of so many.
+pub fn slots_of(number: u32, queues: u32) -> impl Iterator<Item = u32> {
+    slots().filter(move |slot| queue_of(*slot, queues) == number)
+}
+
+/// The routing key of a slot.
+pub fn key_of(slot: u32) -> String {
+    format!("slot.{slot}")
 }
 
 /// The routing key of a node's results.
 pub fn slot_key(node: &NodeName) -> String {
-    format!("slot.{}", node.slot())
+    key_of(node.slot())
 }
 
 /// The routing key of one node's commands.
@@ -178,5 +241,41 @@ pub fn routes(target: &Target) -> Vec<(String, Target)> {
         Target::All | Target::Glob(_) => vec![(EVERY_NODE.to_owned(), target.clone())],
         Target::Group(group) => vec![(group_key(group), target.clone())],
         Target::Nodes(nodes) => nodes.iter().map(|node| (node_key(node), Target::Nodes(vec![node.clone()]))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_slot_has_one_queue_and_each_queue_its_share_of_slots() {
+        for queues in 1..=SLOTS {
+            let mut owners = vec![0; SLOTS as usize];
+            for number in 0..queues {
+                let own: Vec<u32> = slots_of(number, queues).collect();
+                assert!(
+                    (SLOTS / queues..=SLOTS.div_ceil(queues)).contains(&(own.len() as u32)),
+                    "{number} of {queues}"
+                );
+                own.iter().for_each(|slot| owners[*slot as usize] += 1);
+                assert!(own.iter().all(|slot| queue_of(*slot, queues) == number), "{number} of {queues}: {own:?}");
+            }
+            assert!(owners.iter().all(|count| *count == 1), "{queues} queues: {owners:?}");
+        }
+        assert_eq!(slots_of(1, 4).take(3).collect::<Vec<_>>(), [1, 5, 9]);
+    }
+
+    #[test]
+    fn no_queue_of_results_is_called_like_another() {
+        let topology = Topology::default();
+        let mut names: Vec<String> = (0..SLOTS).map(|number| topology.results_queue(number).name).collect();
+        names.extend(
+            [topology.moving_queue(), switching_queue(), servers_queue(), setup_queue()].map(|queue| queue.name),
+        );
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), SLOTS as usize + 4);
+        assert_eq!(topology.results_queue(0).name, "master.in.0");
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vogeler_messaging::{Broker, Lost, QueueStatus, Session};
+use vogeler_messaging::{Broker, Lost, QueueStatus, Session, results};
 use vogeler_protocol::NodeName;
 use vogeler_store::Store;
 
@@ -99,18 +99,33 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
 
     /// What an operator can look at when nodes accept and nothing is stored.
     async fn explain_silence(&self, session: &B::Session) {
-        let queue = self.parts.topology.results_queue().name;
-        let sentence = match session.queue_status(&queue).await {
-            Ok(Some(status)) if !status.is_consumed() => format!(
-                "no vogeler-server is connected: {} results wait in {queue} and are stored once it is",
-                status.messages
-            ),
-            Ok(Some(status)) if status.messages > 0 => {
-                format!("{} results wait in {queue}; look at what vogeler-server says", status.messages)
+        let topology = &self.parts.topology;
+        let asked = async {
+            let queues = results::in_force(session, topology).await?;
+            Ok::<_, Lost>((queues, results::are_moving(session, topology).await?))
+        };
+        let Ok((queues, moving)) = asked.await else { return };
+        let first = topology.results_queue(0).name;
+        let place = match queues.len() {
+            0 | 1 => first.clone(),
+            count => format!("{first} to {}", count - 1),
+        };
+        let waiting: u64 = queues.iter().map(|queue| u64::from(queue.messages)).sum();
+        let consumed = queues.iter().any(|queue| queue.is_consumed());
+        let sentence = match (queues.len(), moving, consumed, waiting) {
+            (_, true, _, _) => {
+                "results wait until vogeler-server setup has moved them to other queues; where none runs \
+                                any more it was interrupted, and has to be run again"
+                    .to_owned()
             }
-            Ok(Some(_)) => "a server is connected and nothing waits for it: the nodes have not answered yet".to_owned(),
-            Ok(None) => format!("there is no queue {queue}; run vogeler-server setup"),
-            Err(Lost::Connection(_) | Lost::Denied(_) | Lost::NotFound(_)) => return,
+            (0, ..) => format!("there is no queue {first}; run vogeler-server setup"),
+            (_, _, false, _) => {
+                format!("no vogeler-server is connected: {waiting} results wait in {place} and are stored once it is")
+            }
+            (_, _, true, 0) => {
+                "a server is connected and nothing waits for it: the nodes have not answered yet".to_owned()
+            }
+            (_, _, true, _) => format!("{waiting} results wait in {place}; look at what vogeler-server says"),
         };
         self.progress.notice(&sentence);
     }

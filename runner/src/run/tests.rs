@@ -41,7 +41,7 @@ impl Fleet {
         for exchange in topology.exchanges() {
             session.declare_exchange(&exchange).await.unwrap();
         }
-        session.declare_queue(&topology.results_queue()).await.unwrap();
+        session.declare_queue(&topology.results_queue(0)).await.unwrap();
         let mut nodes = JoinSet::new();
         for (name, way) in ways {
             let node: NodeName = name.parse().unwrap();

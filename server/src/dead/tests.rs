@@ -84,7 +84,7 @@ async fn what_cannot_be_sent_back_stays() {
     let (broker, session, topology) = site().await;
     die(&session, &topology, "one1", "forbidden").await;
     let key = slot();
-    session.unbind("master.in.0", &topology.master, &key).await.unwrap();
+    session.unbind("master.in.0", &topology.slots_exchange().name, &key).await.unwrap();
     let dead = DeadLetters { broker: &broker, topology: &topology };
     let stayed = dead.replay(Choice::default(), |_| panic!("not sent back")).await.unwrap();
     let [(_, reason)] = &stayed.stayed[..] else { panic!("{stayed:?}") };

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use vogeler_messaging::topology::{QueueKind, node_queue, run_queue};
+use vogeler_messaging::topology::{QueueKind, node_queue, run_queue, servers_queue, setup_queue};
 use vogeler_messaging::{
-    Acks, Broker, ConsumeError, ConsumeOptions, Consumer, Declared, Delivery, Exchange, ExchangeKind, Header, Message,
-    Properties, Publish, PublishError, Queue, Session,
+    Acks, Broker, ConsumeError, ConsumeOptions, Consumer, Declared, Delivery, Exchange, ExchangeKind, Header, Lost,
+    Message, Properties, Publish, PublishError, Queue, Session,
 };
 
 use crate::eventually;
@@ -13,7 +13,7 @@ use crate::eventually;
 const SHARED: ConsumeOptions = ConsumeOptions { prefetch: 10, exclusive: false, no_ack: false };
 
 fn exchange(name: &str, kind: ExchangeKind) -> Exchange {
-    Exchange { name: name.to_owned(), kind }
+    Exchange { name: name.to_owned(), kind, alternate: None }
 }
 
 fn message(body: &str) -> Message {
@@ -167,9 +167,104 @@ pub async fn has_one_active_consumer<B: Broker>(broker: B) {
     assert_eq!(text(&next(&mut active).await), "a");
     let early = tokio::time::timeout(Duration::from_millis(200), standby.next()).await;
     assert!(early.is_err(), "the standby was given something");
+    let counted = async || session.queue_status(&queue.name).await.unwrap().unwrap().consumers;
+    assert_eq!(counted().await, 1, "the standby is not counted");
     active.close().await;
     let taken_over = next(&mut standby).await;
     assert_eq!((text(&taken_over), taken_over.redelivered), ("a", true));
+    assert_eq!(counted().await, 1, "there is no moment without one while somebody stands by");
+    standby.close().await;
+    eventually(async || match counted().await {
+        0 => Ok(()),
+        consumers => Err(format!("{consumers} consumers after all have gone")),
+    })
+    .await;
+}
+
+/// What no queue takes goes to the alternate exchange, each message to the one or the other; where that has no queue
+/// either, its producer hears so.
+pub async fn passes_on_what_no_queue_takes<B: Broker>(broker: B) {
+    let session = broker.connect().await.unwrap();
+    let aside = exchange("aside", ExchangeKind::Fanout);
+    let master = Exchange { alternate: Some(aside.name.clone()), ..exchange("master", ExchangeKind::Direct) };
+    for exchange in [&aside, &master, &master] {
+        assert_eq!(session.declare_exchange(exchange).await.unwrap(), Declared::AsAsked);
+    }
+    let without = exchange("master", ExchangeKind::Direct);
+    assert!(matches!(session.declare_exchange(&without).await.unwrap(), Declared::Differs(_)));
+    let nobody = publish(&session, "master", "slot.1", "0").await;
+    assert!(matches!(nobody, Err(PublishError::Unroutable { .. })), "{nobody:?}");
+    let queues = ["first", "second"].map(|name| {
+        let kind = QueueKind::Results { delivery_limit: 50, dead_letter_exchange: "dead".into(), max_bytes: 1 << 20 };
+        Queue { name: name.into(), kind }
+    });
+    for queue in &queues {
+        session.declare_queue(queue).await.unwrap();
+    }
+    let [first, second] = queues.each_ref().map(|queue| queue.name.as_str());
+    session.bind(second, "aside", "").await.unwrap();
+    // It does the same behind another exchange, whoever else is bound to that.
+    session.declare_exchange(&exchange("front", ExchangeKind::Direct)).await.unwrap();
+    for _ in 0..2 {
+        session.bind_exchange("master", "front", "slot.1").await.unwrap();
+    }
+    let (entrance, tap) = ("front", node(&session, "tap").await.name);
+    session.bind(&tap, entrance, "slot.1").await.unwrap();
+    for body in ["1", "2", "3", "4"] {
+        match body {
+            "2" => session.bind(first, "master", "slot.1").await.unwrap(),
+            "3" => session.unbind(first, "master", "slot.1").await.unwrap(),
+            _ => {}
+        }
+        publish(&session, if body == "4" { "master" } else { entrance }, "slot.1", body).await.unwrap();
+    }
+    session.unbind(&tap, entrance, "slot.1").await.unwrap();
+    session.unbind(second, "aside", "").await.unwrap();
+    let nobody = publish(&session, entrance, "slot.1", "5").await;
+    assert!(matches!(nobody, Err(PublishError::Unroutable { .. })), "{nobody:?}");
+    for (queue, expected) in [(first, &["2"][..]), (second, &["1", "3", "4"][..]), (tap.as_str(), &["1", "2", "3"][..])]
+    {
+        let mut consumer = session.consume(queue, SHARED).await.unwrap();
+        for body in expected {
+            assert_eq!(text(&next(&mut consumer).await), *body);
+        }
+        let more = tokio::time::timeout(Duration::from_millis(200), consumer.next()).await;
+        assert!(more.is_err(), "{queue} has no more than it was sent: {more:?}");
+    }
+}
+
+/// Who consumes a queue hears that it was deleted, and how many do is counted.
+pub async fn tells_consumers_that_their_queue_is_gone<B: Broker>(broker: B) {
+    let (session, other) = (broker.connect().await.unwrap(), broker.connect().await.unwrap());
+    let queue = servers_queue();
+    session.declare_queue(&queue).await.unwrap();
+    let options = ConsumeOptions { prefetch: 1, exclusive: false, no_ack: true };
+    let mut one = session.consume(&queue.name, options).await.unwrap();
+    let mut another = other.consume(&queue.name, options).await.unwrap();
+    assert_eq!(session.queue_status(&queue.name).await.unwrap().unwrap().consumers, 2);
+    assert_eq!(session.delete_queue(&queue.name).await.unwrap(), Some(0));
+    for consumer in [&mut one, &mut another] {
+        let told = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await.expect("told within 20 s");
+        assert!(told.is_none(), "{told:?}");
+    }
+    assert_eq!(session.delete_queue(&queue.name).await.unwrap(), None);
+    session.declare_queue(&queue).await.unwrap();
+    let again = other.consume(&queue.name, options).await.unwrap();
+    assert_eq!(session.queue_status(&queue.name).await.unwrap().unwrap().consumers, 1, "and both connections are well");
+    again.close().await;
+}
+
+/// A queue that is a connection's alone is refused to others, until that connection goes.
+pub async fn keeps_a_queue_for_one_connection<B: Broker>(broker: B) {
+    let (session, other) = (broker.connect().await.unwrap(), broker.connect().await.unwrap());
+    let queue = setup_queue();
+    for _ in 0..2 {
+        assert_eq!(session.declare_queue(&queue).await.unwrap(), Declared::AsAsked);
+    }
+    let refused = other.declare_queue(&queue).await;
+    assert!(matches!(&refused, Err(Lost::Denied(words)) if words.contains("RESOURCE_LOCKED")), "{refused:?}");
+    session.close().await;
+    eventually(async || other.declare_queue(&queue).await.map(drop)).await;
 }
 
 /// An exclusive consumer admits no second one, until it goes.

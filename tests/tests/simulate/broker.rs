@@ -140,6 +140,10 @@ impl Session for SimSession {
         self.on_channel(&format!("bind {queue} to {key}"), bind).await
     }
 
+    async fn bind_exchange(&self, to: &str, from: &str, key: &str) -> Result<(), Lost> {
+        self.on_channel(&format!("bind {to} to {from}"), self.inner.bind_exchange(to, from, key)).await
+    }
+
     async fn unbind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Lost> {
         let unbind = async {
             self.inner.unbind(queue, exchange, key).await?;

@@ -17,7 +17,7 @@ impl Outside {
     pub(super) fn unsettled(&self) -> Vec<String> {
         let mut left = self.owed();
         let queues = self.world.machines().map(|machine| node_queue(&machine.node).name);
-        for queue in queues.chain([Topology::default().results_queue().name]) {
+        for queue in queues.chain([Topology::default().results_queue(0).name]) {
             let unsettled = self.broker.unsettled(&queue);
             if unsettled > 0 {
                 left.push(format!("{unsettled} messages of {queue} are not settled"));

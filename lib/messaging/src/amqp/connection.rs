@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
@@ -164,9 +165,9 @@ impl Session for AmqpSession {
         let name = exchange.name.as_str();
         let kind = convert::exchange_kind(exchange.kind);
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let declared = self
-            .ask(async |channel| channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await)
-            .await;
+        let arguments = convert::exchange_arguments(exchange);
+        let declared =
+            self.ask(async |channel| channel.exchange_declare(name.into(), kind, options, arguments).await).await;
         as_asked(declared)
     }
 
@@ -183,7 +184,7 @@ impl Session for AmqpSession {
     async fn declare_queue(&self, queue: &Queue) -> Result<Declared, Lost> {
         let options = match queue.kind {
             QueueKind::Run => QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() },
-            QueueKind::Node { .. } | QueueKind::Results { .. } | QueueKind::Dead { .. } => {
+            QueueKind::Node { .. } | QueueKind::Results { .. } | QueueKind::Dead { .. } | QueueKind::Sign => {
                 QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() }
             }
         };
@@ -221,6 +222,15 @@ impl Session for AmqpSession {
         let options = QueueBindOptions::default();
         self.ask(async |channel| {
             channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await
+        })
+        .await
+        .map_err(|error| convert::lost(&error))
+    }
+
+    async fn bind_exchange(&self, to: &str, from: &str, key: &str) -> Result<(), Lost> {
+        let options = ExchangeBindOptions::default();
+        self.ask(async |channel| {
+            channel.exchange_bind(to.into(), from.into(), key.into(), options, FieldTable::default()).await
         })
         .await
         .map_err(|error| convert::lost(&error))

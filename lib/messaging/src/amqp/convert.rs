@@ -7,7 +7,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Error, ErrorKind};
 
 use crate::message::{Delivery, Header, Message, Properties};
-use crate::topology::{ExchangeKind, Queue, QueueKind};
+use crate::topology::{Exchange, ExchangeKind, Queue, QueueKind};
 use crate::{ConnectError, ConsumeError, Lost};
 
 pub(super) fn connect_error(address: String, error: &Error) -> ConnectError {
@@ -24,8 +24,10 @@ pub(super) fn connect_error(address: String, error: &Error) -> ConnectError {
 
 pub(super) fn lost(error: &Error) -> Lost {
     match soft_error(error) {
-        // A false user_id is answered with the second.
-        Some(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED) => Lost::Denied(words(error)),
+        // A false user_id is answered with the second, and a queue that is another connection's alone with the third.
+        Some(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED | AMQPSoftError::RESOURCELOCKED) => {
+            Lost::Denied(words(error))
+        }
         Some(AMQPSoftError::NOTFOUND) => Lost::NotFound(words(error)),
         _ => Lost::Connection(words(error)),
     }
@@ -68,6 +70,14 @@ pub(super) fn exchange_kind(kind: ExchangeKind) -> lapin::ExchangeKind {
     }
 }
 
+pub(super) fn exchange_arguments(exchange: &Exchange) -> FieldTable {
+    let mut table = FieldTable::default();
+    if let Some(alternate) = &exchange.alternate {
+        table.insert("alternate-exchange".into(), AMQPValue::LongString(alternate.as_str().into()));
+    }
+    table
+}
+
 pub(super) fn queue_arguments(queue: &Queue) -> FieldTable {
     let text = |value: &str| AMQPValue::LongString(value.into());
     let number = |value: u64| AMQPValue::LongLongInt(i64::try_from(value).unwrap_or(i64::MAX));
@@ -95,6 +105,7 @@ pub(super) fn queue_arguments(queue: &Queue) -> FieldTable {
             ("x-max-length-bytes", number(*max_bytes)),
         ],
         QueueKind::Run => Vec::new(),
+        QueueKind::Sign => vec![("x-queue-type", text("quorum"))],
     };
     let mut table = FieldTable::default();
     for (name, value) in arguments {

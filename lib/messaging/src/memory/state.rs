@@ -32,8 +32,11 @@ struct Open {
 
 struct Routes {
     kind: ExchangeKind,
+    alternate: Option<String>,
     /// (queue, key)
     bindings: BTreeSet<(String, String)>,
+    /// (exchange, key)
+    onward: BTreeSet<(String, String)>,
 }
 
 struct Waiting {
@@ -141,14 +144,17 @@ impl State {
     }
 
     pub(super) fn declare_exchange(&mut self, exchange: &Exchange) -> Declared {
-        let routes = self
-            .exchanges
-            .entry(exchange.name.clone())
-            .or_insert_with(|| Routes { kind: exchange.kind, bindings: BTreeSet::new() });
-        if routes.kind == exchange.kind {
+        let routes = self.exchanges.entry(exchange.name.clone()).or_insert_with(|| Routes {
+            kind: exchange.kind,
+            alternate: exchange.alternate.clone(),
+            bindings: BTreeSet::new(),
+            onward: BTreeSet::new(),
+        });
+        let (is, asked) = ((routes.kind, &routes.alternate), (exchange.kind, &exchange.alternate));
+        if is == asked {
             Declared::AsAsked
         } else {
-            Declared::Differs(format!("exchange '{}' is {:?}, not {:?}", exchange.name, routes.kind, exchange.kind))
+            Declared::Differs(format!("exchange '{}' is {is:?}, not {asked:?}", exchange.name))
         }
     }
 
@@ -156,24 +162,34 @@ impl State {
         self.exchanges.contains_key(name)
     }
 
-    pub(super) fn declare_queue(&mut self, queue: &Queue, owner: Id) -> Declared {
+    pub(super) fn declare_queue(&mut self, queue: &Queue, owner: Id) -> Result<Declared, Lost> {
+        if self.sessions.iter().any(|(session, open)| *session != owner && open.queues.contains(&queue.name)) {
+            return Err(Lost::Denied(format!("RESOURCE_LOCKED - queue '{}' is another connection's", queue.name)));
+        }
         let waiting = self.queues.entry(queue.name.clone()).or_insert_with(|| {
             if let (QueueKind::Run, Some(open)) = (&queue.kind, self.sessions.get_mut(&owner)) {
                 open.queues.insert(queue.name.clone());
             }
             Waiting { queue: queue.clone(), ready: Ready::default(), consumers: Vec::new() }
         });
-        if waiting.queue == *queue {
+        Ok(if waiting.queue == *queue {
             Declared::AsAsked
         } else {
             Declared::Differs(format!("queue '{}' is {:?}, not {:?}", queue.name, waiting.queue.kind, queue.kind))
-        }
+        })
     }
 
     pub(super) fn queue_status(&self, name: &str) -> Option<QueueStatus> {
         let waiting = self.queues.get(name)?;
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        Some(QueueStatus { messages: count(waiting.ready.len()), consumers: count(waiting.consumers.len()) })
+        let consumers = match waiting.queue.kind {
+            // As in RabbitMQ: those behind the active one are not counted.
+            QueueKind::Results { .. } => waiting.consumers.len().min(1),
+            QueueKind::Node { .. } | QueueKind::Dead { .. } | QueueKind::Run | QueueKind::Sign => {
+                waiting.consumers.len()
+            }
+        };
+        Some(QueueStatus { messages: count(waiting.ready.len()), consumers: count(consumers) })
     }
 
     pub(super) fn unsettled(&self, queue: &str) -> usize {
@@ -189,6 +205,15 @@ impl State {
         let routes =
             self.exchanges.get_mut(exchange).ok_or_else(|| Lost::NotFound(format!("no exchange '{exchange}'")))?;
         routes.bindings.insert((queue.to_owned(), key.to_owned()));
+        Ok(())
+    }
+
+    pub(super) fn bind_exchange(&mut self, to: &str, from: &str, key: &str) -> Result<(), Lost> {
+        if !self.exchanges.contains_key(to) {
+            return Err(Lost::NotFound(format!("no exchange '{to}'")));
+        }
+        let routes = self.exchanges.get_mut(from).ok_or_else(|| Lost::NotFound(format!("no exchange '{from}'")))?;
+        routes.onward.insert((to.to_owned(), key.to_owned()));
         Ok(())
     }
 
@@ -231,8 +256,18 @@ impl State {
             return Ok(self.queues.contains_key(key).then(|| key.to_owned()).into_iter().collect());
         }
         let routes = self.exchanges.get(exchange).ok_or_else(|| Lost::NotFound(format!("no exchange '{exchange}'")))?;
-        let met = routes.bindings.iter().filter(|(_, pattern)| routing::meets(routes.kind, pattern, key));
-        Ok(met.map(|(queue, _)| queue.clone()).collect())
+        let met = |(_, pattern): &&(String, String)| routing::meets(routes.kind, pattern, key);
+        let mut queues: BTreeSet<String> = routes.bindings.iter().filter(met).map(|(queue, _)| queue.clone()).collect();
+        let mut onward: Vec<&String> = routes.onward.iter().filter(met).map(|(exchange, _)| exchange).collect();
+        // As in RabbitMQ, an alternate that is missing takes nothing.
+        let alternate = routes.alternate.as_ref().filter(|alternate| self.exchanges.contains_key(*alternate));
+        if queues.is_empty() && onward.is_empty() {
+            onward.extend(alternate);
+        }
+        for exchange in onward {
+            queues.extend(self.route(exchange, key)?);
+        }
+        Ok(queues)
     }
 
     fn is_full(&self, queue: &str, bytes: usize) -> bool {
@@ -241,7 +276,7 @@ impl State {
             QueueKind::Results { max_bytes, .. } | QueueKind::Dead { max_bytes } => {
                 u64::try_from(waiting.ready.bytes + bytes).unwrap_or(u64::MAX) > max_bytes
             }
-            QueueKind::Node { .. } | QueueKind::Run => false,
+            QueueKind::Node { .. } | QueueKind::Run | QueueKind::Sign => false,
         }
     }
 

@@ -15,7 +15,7 @@ use super::*;
 /// Lets so many commands wait for a node that is off line.
 async fn commands(site: &Site, node: &str, count: usize) {
     let session = site.queue(node).await;
-    let exchange = Exchange { name: "commands".to_owned(), kind: ExchangeKind::Topic };
+    let exchange = Exchange { name: "commands".to_owned(), kind: ExchangeKind::Topic, alternate: None };
     session.declare_exchange(&exchange).await.unwrap();
     let node: NodeName = node.parse().unwrap();
     session.bind(&node_queue(&node).name, &exchange.name, &node_key(&node)).await.unwrap();

@@ -1,0 +1,31 @@
+//! Which queues of results there are: that is state of the broker, and whoever asks is told the same.
+
+use vogeler_protocol::names::SLOTS;
+
+use crate::{Lost, QueueStatus, Session, Topology};
+
+/// The queues of results in force, by their numbers: `master.in.0` and those that follow without a gap.
+///
+/// Costs the session the channel that says of the next one that it is missing.
+///
+/// # Errors
+/// The connection is lost.
+pub async fn in_force<S: Session>(session: &S, topology: &Topology) -> Result<Vec<QueueStatus>, Lost> {
+    let mut found = Vec::new();
+    for number in 0..SLOTS {
+        match session.queue_status(&topology.results_queue(number).name).await? {
+            Some(status) => found.push(status),
+            None => break,
+        }
+    }
+    Ok(found)
+}
+
+/// Whether `vogeler-server setup` is changing the queues, or has been interrupted while it did. Costs the session a
+/// channel where it is not.
+///
+/// # Errors
+/// The connection is lost.
+pub async fn are_moving<S: Session>(session: &S, topology: &Topology) -> Result<bool, Lost> {
+    Ok(session.queue_status(&topology.moving_queue().name).await?.is_some())
+}
