@@ -70,7 +70,7 @@ torture: ## every fault at its full volume, with a table of what was lost (nothi
 	tests/services.sh with $(RUN) $(SELF) torture-suite
 
 # The fault stories by their files; what they hold is the same as in `make test`, at other volumes.
-FAULTS := broker database dead delivery gauntlet killed poison volume
+FAULTS := broker database dead delivery gauntlet killed moved poison volume
 TABLE := $(TARGET)/services/torture.tsv
 
 .PHONY: torture-suite

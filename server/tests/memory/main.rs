@@ -2,6 +2,9 @@
 //! real database can be brought to do on demand.
 
 mod awkward;
+mod balance;
+mod mortal;
+mod moving;
 mod newcomers;
 mod patience;
 mod served;

@@ -110,17 +110,26 @@ impl Store for Unsteady {
     }
 }
 
-/// A running server and what it runs on.
+/// Running servers and what they run on.
 pub(crate) struct Served {
     pub(crate) broker: MemoryBroker,
     pub(crate) session: MemorySession,
     pub(crate) store: Unsteady,
+    /// Of the first.
     pub(crate) health: Health,
-    _server: JoinSet<anyhow::Result<()>>,
+    /// What each counts.
+    pub(crate) metrics: Vec<Metrics>,
+    clock: Clock,
+    servers: JoinSet<anyhow::Result<()>>,
 }
 
 impl Served {
     pub(crate) async fn start() -> Self {
+        Self::with(1, 1).await
+    }
+
+    /// So many servers over so many queues.
+    pub(crate) async fn with(queues: u32, servers: u64) -> Self {
         let begun = Instant::now();
         let clock = Clock::new(move || {
             let millis = i64::try_from(begun.elapsed().as_millis()).unwrap();
@@ -130,21 +139,42 @@ impl Served {
         let whim: Whim = Arc::new(Mutex::new(Box::new(|_: &[Row]| None)));
         let store = Unsteady { records: MemoryStore::created(), away: Arc::default(), whim, read: Arc::default() };
         let session = broker.connect().await.unwrap();
-        setup::declare(&session, &Topology::default()).await.unwrap();
+        setup::declare(&session, &Topology { queues, ..Topology::default() }).await.unwrap();
         let health = Health::new(clock.clone());
-        let parts = Parts {
-            broker: broker.clone(),
-            store: store.clone(),
-            topology: Topology::default(),
-            config: ServerSection::default(),
-            health: health.clone(),
+        let (metrics, running) = Default::default();
+        let mut served = Self { broker, session, store, health, metrics, clock, servers: running };
+        for number in 0..servers {
+            let mut parts = served.parts(served.broker.clone(), 1);
+            if number == 0 {
+                parts.health = served.health.clone();
+            }
+            parts.random = Random::seeded(7 + number);
+            served.metrics.push(parts.metrics.clone());
+            served.servers.spawn(async move { run(parts, std::future::pending()).await });
+        }
+        served
+    }
+
+    /// The parts of a program that reaches the broker in its own way, and that is configured for so many queues.
+    pub(crate) fn parts<B>(&self, broker: B, queues: u32) -> Parts<B, Unsteady> {
+        let design_docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../design-docs").into();
+        Parts {
+            broker,
+            store: self.store.clone(),
+            topology: Topology { queues, ..Topology::default() },
+            config: ServerSection { queues, design_docs, ..ServerSection::default() },
+            health: Health::new(self.clock.clone()),
             metrics: Metrics::default(),
-            clock,
-            random: Random::seeded(7),
-        };
-        let mut server = JoinSet::new();
-        server.spawn(async move { run(parts, std::future::pending()).await });
-        Self { broker, session, store, health, _server: server }
+            clock: self.clock.clone(),
+            random: Random::seeded(5),
+        }
+    }
+
+    /// `vogeler-server setup`, configured for so many queues.
+    pub(crate) async fn setup(&self, queues: u32) {
+        let mut said = Vec::new();
+        let done = Box::pin(setup::run(&self.parts(self.broker.clone(), queues), |line| said.push(line))).await;
+        assert!(done.is_ok(), "{done:?}\n{}", said.join("\n"));
     }
 
     /// A new session, after the broker has ended the old ones.
