@@ -46,15 +46,11 @@ impl Context {
     }
 
     /// The processes that take part, as far as they are on this machine.
-    pub fn processes(&self, server: Option<&Part>, nodes: Option<&Part>) -> Vec<(&'static str, Option<i32>)> {
+    pub fn processes(&self, servers: &[Option<i32>], nodes: Option<&Part>) -> Vec<(&'static str, Option<i32>)> {
         let broker = self.site.login().ok().and_then(|(url, ..)| meter::listener(&url, 5672));
         let database = self.site.store.url.parse().ok().and_then(|url| meter::listener(&url, 80));
-        vec![
-            ("server", server.and_then(Part::pid)),
-            ("nodes", nodes.and_then(Part::pid)),
-            ("broker", broker),
-            ("database", database),
-        ]
+        let others = [("nodes", nodes.and_then(Part::pid)), ("broker", broker), ("database", database)];
+        servers.iter().map(|pid| ("server", *pid)).chain(others).collect()
     }
 
     /// What it is measured on.
@@ -80,16 +76,16 @@ pub async fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     let Loaded { broker, store, server } = cli.flags.load()?;
     let (fleet, showing) = match cli.action {
         Some(Action::Part { which }) => {
-            return part(which, Site { broker, store, versions: String::new() }, server).await;
+            return part(which, Site { broker, store, queues: server.queues, versions: String::new() }, server).await;
         }
         None => (cli.fleet.fleet()?, cli.showing),
         Some(action) => {
-            let context = context(&cli.flags, Site::take(broker, store).await?);
+            let context = context(&cli.flags, Site::take(broker, store, server.queues).await?);
             let (report, showing) = measure(&context, action).await?;
             return show(&context, &report, &showing, true);
         }
     };
-    let context = context(&cli.flags, Site::take(broker, store).await?);
+    let context = context(&cli.flags, Site::take(broker, store, server.queues).await?);
     let report = Box::pin(blow(&context, &fleet)).await?;
     show(&context, &report, &showing, false)
 }

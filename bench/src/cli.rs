@@ -217,6 +217,13 @@ pub struct IngestFlags {
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20_000)]
     pub nodes: usize,
 
+    /// How many servers share the work
+    ///
+    /// Over as many queues as server.queues says (VOGELER_SERVER_QUEUES). They are started before, and share the queues out among
+    /// themselves; they are held while the queues are filled.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub servers: usize,
+
     /// How many further results each of them has waiting
     ///
     /// Behind the first ones: these are updates of records that the server has just written.
@@ -338,8 +345,10 @@ impl IngestFlags {
     /// # Errors
     /// A value that makes no sense.
     pub fn ingest(&self) -> anyhow::Result<Ingest> {
-        ensure!(self.nodes > 0, "--nodes is 0; it has to be 1 or more");
-        Ok(Ingest { bytes: size_of(&self.payload)?, nodes: self.nodes, updates: self.updates })
+        for (flag, value) in [("--nodes", self.nodes), ("--servers", self.servers)] {
+            ensure!(value > 0, "{flag} is 0; it has to be 1 or more");
+        }
+        Ok(Ingest { bytes: size_of(&self.payload)?, nodes: self.nodes, updates: self.updates, servers: self.servers })
     }
 }
 

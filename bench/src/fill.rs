@@ -1,5 +1,7 @@
 //! Results in the queue, with no client: what a server is measured with.
 
+use std::ops::Range;
+
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use vogeler_messaging::topology::slot_key;
@@ -52,11 +54,11 @@ impl Results {
     }
 }
 
-/// Publishes one result for each of so many nodes, the `phase`th of each; the bodies, when the broker has all of them.
+/// Publishes one result for each of these nodes, the `phase`th of each; the bodies, when the broker has all of them.
 ///
 /// # Errors
 /// The broker does not take them.
-pub async fn fill(site: &Site, results: &Results, nodes: usize, phase: i64) -> anyhow::Result<Vec<Vec<u8>>> {
+pub async fn fill(site: &Site, results: &Results, nodes: Range<usize>, phase: i64) -> anyhow::Result<Vec<Vec<u8>>> {
     let session = site.amqp("vogeler-blowout fill")?.connect().await?;
     let exchange = site.topology().master;
     let publish = async |number: usize| {
@@ -74,7 +76,7 @@ pub async fn fill(site: &Site, results: &Results, nodes: usize, phase: i64) -> a
         session.publish(Publish { exchange: &exchange, routing_key: &routing_key, mandatory: true, message }).await?;
         anyhow::Ok(body)
     };
-    let all = stream::iter(0..nodes).map(publish).buffer_unordered(WINDOW).try_collect::<Vec<_>>().await;
+    let all = stream::iter(nodes).map(publish).buffer_unordered(WINDOW).try_collect::<Vec<_>>().await;
     session.close().await;
     all.context("the broker does not take the results")
 }

@@ -1,7 +1,6 @@
 //! The blowout itself: nodes, operators who all ask at once, nodes that come and go, plugins that fail.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -15,12 +14,13 @@ use crate::fill::Results;
 use crate::latency::Latencies;
 use crate::limits::{self, Rate};
 use crate::meter::{self, Meter};
-use crate::part::recording;
-use crate::part::server::{Order as ServerOrder, Report as Server};
+use crate::part::recording::Sent;
+use crate::part::server::Report as Server;
 use crate::part::{Part, nodes};
 use crate::profile::Profile;
 use crate::report::{Moment, Report};
 use crate::runner::{Answered, Runner};
+use crate::servers::Servers;
 
 /// How often the queue is looked at.
 const EVERY: Duration = Duration::from_millis(200);
@@ -68,9 +68,7 @@ pub async fn blow(context: &Context, wanted: &Fleet) -> anyhow::Result<Report> {
     let site = &context.site;
     site.set_up().await?;
     let dir = tempfile::tempdir()?;
-    let record = wanted.limits.then(|| dir.path().join("sent"));
-    let order = ServerOrder { url: site.store.url.clone(), record: record.clone() };
-    let mut server = Part::start("server", &context.flags, &order).await?;
+    let mut server = Servers::start(context, 1, wanted.limits.then(|| dir.path())).await?;
     let broker = meter::listener(&site.login()?.0, 5672);
     let broker_before = broker.map(meter::memory);
     let order = nodes::Order {
@@ -84,15 +82,15 @@ pub async fn blow(context: &Context, wanted: &Fleet) -> anyhow::Result<Report> {
     up(context, &mut server, wanted.nodes).await?;
     let up_seconds = begun.elapsed().as_secs_f64();
     let idle = (fleet.pid().and_then(meter::proportional), broker.map(meter::memory));
-    let hellos: Server = server.ask("report").await?;
-    server.ask::<()>("begin").await?;
-    let meter = Meter::start(context.processes(Some(&server), Some(&fleet)));
+    let hellos = server.report().await?;
+    server.begin().await?;
+    let meter = Meter::start(context.processes(&server.pids(), Some(&fleet)));
     let asked = asked(context, wanted, &mut fleet).await?;
-    let (served, sent): (Server, nodes::Report) = (server.ask("report").await?, fleet.ask("report").await?);
+    let (served, fleet_did): (Server, nodes::Report) = (server.report().await?, fleet.ask("report").await?);
     let usage = meter.usage();
     context.progress.step("the nodes go");
     fleet.stop().await?;
-    server.stop().await?;
+    let sent = server.stop().await?;
 
     let results = served.seen.latency.count as f64;
     let mut report = Report::new(title(wanted), context.on());
@@ -105,7 +103,7 @@ pub async fn blow(context: &Context, wanted: &Fleet) -> anyhow::Result<Report> {
     report.add("failed", sum(|answered| answered.failed), "answers");
     report.add("refused", sum(|answered| answered.refused), "answers");
     report.add("silent", sum(|answered| answered.silent), "answers");
-    report.add("left", sent.left as f64, "times that a node left");
+    report.add("left", fleet_did.left as f64, "times that a node left");
     report.add("results", results, "");
     report.add("seconds", asked.seconds, "s");
     report.add("rate", results / asked.seconds, "results/s");
@@ -128,8 +126,8 @@ pub async fn blow(context: &Context, wanted: &Fleet) -> anyhow::Result<Report> {
     }
     let stored = latencies.summary();
     report.add_latency("stored", &stored);
-    if let Some(record) = record {
-        let (raw, raw_broker) = raw(context, wanted, &record).await?;
+    if wanted.limits {
+        let (raw, raw_broker) = raw(context, wanted, sent).await?;
         report.add_of("rate_of_raw", results / asked.seconds, "results/s", raw.per_second, "raw _bulk_docs");
         report.add("raw", raw.per_second, "documents/s");
         report.add("raw_broker", raw_broker.per_second, "results/s");
@@ -154,11 +152,11 @@ fn title(wanted: &Fleet) -> String {
 }
 
 /// Returns when every node has said hello, and the server has stored it.
-async fn up(context: &Context, server: &mut Part, nodes: usize) -> anyhow::Result<()> {
+async fn up(context: &Context, server: &mut Servers, nodes: usize) -> anyhow::Result<()> {
     let (mut before, mut moved) = (0, Instant::now());
     context.progress.step(&format!("bringing up {nodes} nodes"));
     loop {
-        let now: Server = server.ask("report").await?;
+        let now = server.report().await?;
         context.progress.at(&format!("bringing up {nodes} nodes: {}", now.seen.acked));
         if now.seen.acked >= u64::try_from(nodes)? {
             return Ok(());
@@ -221,13 +219,14 @@ async fn watch(
     begun: Instant,
     done: &std::cell::Cell<usize>,
 ) -> anyhow::Result<Infallible> {
-    let queue = context.site.topology().results_queue().name;
+    let queues = context.site.results_queues();
     let total = wanted.runners * wanted.commands;
     let mut leaving = 0.0;
     let mut tick = tokio::time::interval(EVERY);
     loop {
         tick.tick().await;
-        let waiting = session.queue_status(&queue).await?.map_or(0, |status| status.messages);
+        let statuses = session.queue_statuses(&queues).await?;
+        let waiting = statuses.into_iter().flatten().map(|status| status.messages).sum::<u32>();
         let sent: nodes::Report = fleet.ask("report").await?;
         let stored = sent.published.saturating_sub(u64::from(waiting));
         let at = begun.elapsed().as_secs_f64();
@@ -248,8 +247,7 @@ async fn watch(
 }
 
 /// What database and broker take of the same bodies, now that nothing else runs.
-async fn raw(context: &Context, wanted: &Fleet, record: &Path) -> anyhow::Result<(Rate, Rate)> {
-    let sent = recording::read(record)?;
+async fn raw(context: &Context, wanted: &Fleet, sent: Vec<Sent>) -> anyhow::Result<(Rate, Rate)> {
     // The hellos come first: they are what the results update.
     let (later, first): (Vec<_>, Vec<_>) = sent.into_iter().partition(|sent| sent.update);
     let bytes = later.iter().map(|sent| sent.document.len()).sum::<usize>() / later.len().max(1);

@@ -12,10 +12,11 @@ use crate::act::Context;
 use crate::fill::{Results, fill};
 use crate::limits::{self, Rate};
 use crate::meter::{Meter, Usage};
-use crate::part::recording::{self, Sent};
-use crate::part::server::{Order, Report as Server};
-use crate::part::{Part, nodes};
+use crate::part::nodes;
+use crate::part::recording::Sent;
+use crate::part::server::Report as Server;
 use crate::report::Report;
+use crate::servers::{Servers, is_measured};
 
 /// How long the queue may be at a standstill.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,6 +30,8 @@ pub struct Ingest {
     pub nodes: usize,
     /// How many more each of them sends.
     pub updates: usize,
+    /// How many servers share the work.
+    pub servers: usize,
 }
 
 /// What was there when a phase ended.
@@ -42,37 +45,50 @@ struct Ended {
 /// # Errors
 /// Broker, database or server do not do their part.
 pub async fn ingest(context: &Context, wanted: &Ingest) -> anyhow::Result<Report> {
-    let Ingest { bytes, nodes, updates } = *wanted;
+    let Ingest { bytes, nodes, updates, servers: count } = *wanted;
     let site = &context.site;
     let progress = &context.progress;
     site.set_up().await?;
     let dir = tempfile::tempdir()?;
-    let path = dir.path().join("sent");
+    let mut early = None;
+    if count > 1 {
+        progress.step("the servers share the queues");
+        let mut servers = Servers::start(context, count, Some(dir.path())).await?;
+        servers.share_out(context).await?;
+        servers.hold()?;
+        early = Some(servers);
+    }
     let results = Results::new(bytes)?;
     let mut bodies = Vec::new();
     for phase in 1..=1 + updates {
         progress
             .step(&format!("filling the queue: {nodes} results of {bytes} bytes, round {phase} of {}", 1 + updates));
-        let more = fill(site, &results, nodes, i64::try_from(phase)?).await?;
+        let more = fill(site, &results, 0..nodes, i64::try_from(phase)?).await?;
         if phase == 1 {
             bodies = more;
         }
     }
     let total = nodes * (1 + updates);
     progress.step(&format!("the server takes {total} results"));
-    let order = Order { url: site.store.url.clone(), record: Some(path.clone()) };
-    let mut server = Part::start("server", &context.flags, &order).await?;
-    let meter = Meter::start(context.processes(Some(&server), None));
-    let (new, all) = served(&mut server, &meter, nodes, total, progress).await?;
-    server.stop().await?;
-    let sent = recording::read(&path)?;
-    let (later, first): (Vec<Sent>, Vec<Sent>) = sent.into_iter().partition(|sent| sent.update);
+    let mut servers = match early {
+        Some(servers) => servers,
+        None => Servers::start(context, count, Some(dir.path())).await?,
+    };
+    let meter = Meter::start(context.processes(&servers.pids(), None));
+    servers.go_on()?;
+    let (new, all) = served(&mut servers, &meter, nodes, total, progress).await?;
+    let sent = servers.stop().await?.into_iter().filter(is_measured);
+    let (later, first): (Vec<Sent>, Vec<Sent>) = sent.partition(|sent| sent.update);
     ensure!(first.len() == nodes, "{} of {nodes} new documents were written down", first.len());
     let batches = batch_sizes(first.first().map_or(bytes, |sent| sent.document.len()));
     progress.step(&format!("raw _bulk_docs of the same {} new documents", first.len()));
     let raw_new = limits::database(site, &[], &first, &batches).await?;
     let mut report = Report::new(
-        format!("ingest: {nodes} nodes, {bytes} bytes a result, {} results each", 1 + updates),
+        format!(
+            "ingest: {nodes} nodes, {bytes} bytes a result, {} results each; {count} servers, {} queues",
+            1 + updates,
+            site.queues
+        ),
         context.on(),
     );
     phase(&mut report, "new", &all.server, 1, 1, &first, raw_new);
@@ -98,7 +114,7 @@ pub async fn ingest(context: &Context, wanted: &Ingest) -> anyhow::Result<Report
     progress.step("raw publish, confirm, consume of the same results");
     let raw_broker = limits::broker(site, &bodies).await?;
     report.add("raw_broker", raw_broker.per_second, "results/s");
-    report.add("requests_per_result", all.server.requests as f64 / total as f64, "");
+    report.add("requests_per_result", all.server.requests as f64 / all.server.seen.acked as f64, "");
     report.add("bytes_per_byte", all.server.sent_bytes as f64 / all.server.document_bytes as f64, "sent / record");
     site.clear(&(0..0).map(nodes::name).collect::<Vec<_>>()).await?;
     Ok(report)
@@ -114,7 +130,7 @@ pub(crate) fn batch_sizes(bytes: usize) -> Vec<usize> {
 
 /// What was there when the new ones were stored, and when all were.
 async fn served(
-    server: &mut Part,
+    servers: &mut Servers,
     meter: &Meter,
     nodes: usize,
     total: usize,
@@ -123,12 +139,12 @@ async fn served(
     let mut new = None;
     let (mut before, mut moved) = (0, Instant::now());
     loop {
-        let now: Server = server.ask("report").await?;
+        let now = servers.report().await?;
         let first = now.seen.phases.get(&1).map_or(0, |phase| phase.acked);
         if new.is_none() && first >= u64::try_from(nodes)? {
             new = Some(Ended { server: now.clone(), usage: meter.usage() });
         }
-        let acked = now.seen.acked;
+        let acked = now.seen.phases.range(1..).map(|(_, phase)| phase.acked).sum::<u64>();
         progress.at(&format!("the server takes {total} results: {acked}"));
         if acked >= u64::try_from(total)?
             && let Some(new) = new.take()

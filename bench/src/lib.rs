@@ -24,5 +24,6 @@ pub mod progress;
 pub mod report;
 pub mod runner;
 pub mod scale;
+pub mod servers;
 pub mod site;
 pub mod tap;

@@ -65,19 +65,23 @@ impl Meter {
         Self { watched, _looking: looking }
     }
 
-    /// What they took so far.
+    /// What they took so far, those of one name together.
     pub fn usage(&self) -> Vec<Usage> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let usage = |watched: Watched| {
-            let (now, rss) = family(watched.pid);
-            Usage {
-                name: watched.name,
-                cpu_seconds: now - watched.begun,
-                peak_rss: watched.peak.max(rss),
-                pss: proportional(watched.pid),
+        let mut all: Vec<Usage> = Vec::new();
+        for Watched { name, pid, begun, peak } in watched {
+            let (now, rss) = family(pid);
+            let usage = Usage { name, cpu_seconds: now - begun, peak_rss: peak.max(rss), pss: proportional(pid) };
+            match all.iter_mut().find(|before| before.name == name) {
+                Some(before) => {
+                    before.cpu_seconds += usage.cpu_seconds;
+                    before.peak_rss += usage.peak_rss;
+                    before.pss = before.pss.zip(usage.pss).map(|(before, more)| before + more);
+                }
+                None => all.push(usage),
             }
-        };
-        watched.into_iter().map(usage).collect()
+        }
+        all
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use url::Url;
 use vogeler_messaging::amqp::{AmqpBroker, Frames};
 use vogeler_messaging::config::BrokerSection;
-use vogeler_messaging::topology::node_queue;
-use vogeler_messaging::{Broker as _, Session, Topology};
+use vogeler_messaging::topology::{node_queue, servers_queue};
+use vogeler_messaging::{Broker as _, Session, Topology, results};
 use vogeler_process::{Address, Secret};
 use vogeler_protocol::NodeName;
 use vogeler_store::Store as _;
@@ -29,7 +29,9 @@ pub struct Site {
     pub broker: BrokerSection,
     /// The database, under the name of this blowout.
     pub store: StoreSection,
-    /// Its versions, as they said.
+    /// How many queues of results there are.
+    pub queues: u32,
+    /// What both call themselves.
     pub versions: String,
 }
 
@@ -38,12 +40,12 @@ impl Site {
     ///
     /// # Errors
     /// A virtual host that is somebody's own; a broker or a database that is not there.
-    pub async fn take(broker: BrokerSection, store: StoreSection) -> anyhow::Result<Self> {
+    pub async fn take(broker: BrokerSection, store: StoreSection, queues: u32) -> anyhow::Result<Self> {
         ensure!(
             !store.url.starts_with("sqlite:"),
             "store.url is a file; a blowout is for a CouchDB: --dbhost http://host:5984"
         );
-        let mut site = Self { broker, store, versions: String::new() };
+        let mut site = Self { broker, store, queues, versions: String::new() };
         let vhost = site.vhost()?;
         ensure!(
             vhost.contains(MARK),
@@ -53,7 +55,7 @@ impl Site {
         );
         site.rename()?;
         let session = site.amqp("vogeler-blowout")?.connect().await?;
-        if let Some(status) = session.queue_status(&site.broker.topology().results_queue().name).await? {
+        for status in results::in_force(&session, &site.topology()).await? {
             ensure!(
                 status.consumers == 0,
                 "a server is at work in the virtual host {vhost:?}; it would take what is measured"
@@ -120,7 +122,12 @@ impl Site {
 
     /// Names of exchanges and queues.
     pub fn topology(&self) -> Topology {
-        self.broker.topology()
+        Topology { queues: self.queues, ..self.broker.topology() }
+    }
+
+    /// The queues of results, by name.
+    pub fn results_queues(&self) -> Vec<String> {
+        (0..self.queues).map(|number| self.topology().results_queue(number).name).collect()
     }
 
     /// The broker's login and password.
@@ -181,7 +188,7 @@ impl Site {
     pub async fn clear(&self, nodes: &[NodeName]) -> anyhow::Result<()> {
         let session = self.amqp("vogeler-blowout clear")?.connect().await?;
         let topology = self.topology();
-        let own = [topology.results_queue().name, topology.dead_queue().name];
+        let own = self.results_queues().into_iter().chain([servers_queue().name, topology.dead_queue().name]);
         let queues = nodes.iter().map(|node| node_queue(node).name).chain(own);
         let deleted: Vec<_> = stream::iter(queues)
             .map(async |queue| session.delete_queue(&queue).await)
@@ -221,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_virtual_host_that_may_be_somebodys_is_refused() {
         let broker = BrokerSection { url: "amqp://127.0.0.1:1/production".into(), ..BrokerSection::default() };
-        let refused = Site::take(broker, StoreSection::default()).await.unwrap_err().to_string();
+        let refused = Site::take(broker, StoreSection::default(), 1).await.unwrap_err().to_string();
         assert!(refused.contains("\"production\"") && refused.contains("add_vhost"), "{refused}");
     }
 
@@ -234,7 +241,7 @@ mod tests {
             ("https://db/couch/records", "https://db/couch/vogeler_blowout_"),
         ] {
             let store = StoreSection { url: url.into(), ..StoreSection::default() };
-            let site = Site { broker: BrokerSection::default(), store, versions: String::new() };
+            let site = Site { broker: BrokerSection::default(), store, queues: 1, versions: String::new() };
             let renamed = site.renamed().unwrap();
             assert!(renamed.store.url.starts_with(begins), "{} of {url}", renamed.store.url);
         }

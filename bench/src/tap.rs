@@ -114,6 +114,10 @@ macro_rules! passed_on {
             self.inner.unbind(queue, exchange, key).await
         }
 
+        async fn bind_exchange(&self, exchange: &str, source: &str, key: &str) -> Result<(), Lost> {
+            self.inner.bind_exchange(exchange, source, key).await
+        }
+
         fn notify(&self, publish: Publish<'_>) -> bool {
             self.inner.notify(publish)
         }
@@ -182,6 +186,14 @@ pub struct Phase {
     pub last: u64,
     /// How many were acknowledged.
     pub acked: u64,
+}
+
+impl Phase {
+    /// The same phase as two servers have seen it.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self { first: self.first.min(other.first), last: self.last.max(other.last), acked: self.acked + other.acked }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -36,6 +36,21 @@ pub struct Report {
     pub document_bytes: u64,
 }
 
+impl Report {
+    /// What two servers have done together; the latencies are those of the first.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.seen.acked += other.seen.acked;
+        for (number, phase) in other.seen.phases {
+            self.seen.phases.entry(number).and_modify(|first| *first = first.with(phase)).or_insert(phase);
+        }
+        self.requests += other.requests;
+        self.sent_bytes += other.sent_bytes;
+        self.document_bytes += other.document_bytes;
+        self
+    }
+}
+
 /// Serves until its input ends.
 ///
 /// # Errors

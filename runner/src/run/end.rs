@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vogeler_messaging::{Broker, Lost, QueueStatus, Session, results};
+use vogeler_messaging::{Broker, Lost, QueueStatus, results};
 use vogeler_protocol::NodeName;
 use vogeler_store::Store;
 

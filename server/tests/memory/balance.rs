@@ -1,5 +1,7 @@
 //! Several servers over several queues.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use vogeler_protocol::NodeName;
 
 use crate::served::{Served, until};

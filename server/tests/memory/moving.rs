@@ -2,6 +2,8 @@
 //!
 //! They are those of producers without an epoch, where nothing but the order of arrival decides: what overtakes shows.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use vogeler_messaging::topology::slot_key;
 use vogeler_messaging::{Broker as _, Message, Properties, Publish, QueueStatus, Session as _, Topology};
 use vogeler_protocol::NodeName;
 use vogeler_server::setup;
+use vogeler_store::Store as _;
 
 use crate::mortal::{Life, Mortal};
 use crate::served::{Served, until};
@@ -103,7 +106,7 @@ impl Flow {
             })
             .await;
         }
-        let rolled_back = self.rolled_back.lock().unwrap();
+        let rolled_back = std::mem::take(&mut *self.rolled_back.lock().unwrap());
         assert!(rolled_back.is_empty(), "{story}: records went back:\n{}", rolled_back.join("\n"));
         assert_eq!(served.dead().await, 0, "{story}: dead letters");
     }
