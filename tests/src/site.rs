@@ -135,8 +135,12 @@ impl Site {
         command.env("VOGELER_CONFIG", self.path("vogeler.yaml")).envs(env.iter().copied());
         let program = Program::start(command, &self.path("server.log"));
         eventually(async || {
-            let consumed = self.results().await?.into_iter().all(QueueStatus::is_consumed);
-            anyhow::ensure!(consumed, "a server that consumes; it said:\n{}", program.log());
+            let queues = self.results().await?;
+            let log = program.log();
+            // A consumer is there before it has looked round; it takes something once it has said so.
+            let begun = log.matches(" consuming ").count() >= queues.len();
+            let consumed = queues.into_iter().all(QueueStatus::is_consumed);
+            anyhow::ensure!(consumed && begun, "a server that consumes; it said:\n{log}");
             anyhow::Ok(())
         })
         .await;

@@ -221,7 +221,7 @@ async fn dies_with(call: usize) -> bool {
         return false;
     }
     sleep(Duration::from_secs(3)).await;
-    let wanted = if call % 2 == 0 { 4 } else { 2 };
+    let wanted = if call.is_multiple_of(2) { 4 } else { 2 };
     served.setup(wanted).await;
     let story = format!("died with call {call}");
     flow.expect_kept(&served, &story).await;
