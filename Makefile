@@ -35,7 +35,9 @@ help: ## this list
 
 .PHONY: build
 build: ## the programs, for release, in target/release, and their man pages and completions in target/manuals
-	cargo build --release --locked
+	cargo build --release --locked -p vogeler-runner -p vogeler-server -p vogeler-standalone
+	cargo build --profile agent --locked -p vogeler-client
+	ln -f $(TARGET)/agent/vogeler-client $(TARGET)/release/vogeler-client
 	cargo run --quiet --locked -p vogeler-manuals -- $(MANUALS)
 
 # ---- test ---------------------------------------------------------------------------------
@@ -98,7 +100,9 @@ simulate-fleet: ## 100,000 virtual nodes asked at once, all of it stored; prints
 .PHONY: bench
 bench: ## what a broker and a database hold on this machine, and how near the server comes to it; wants a CouchDB, and half an hour
 	@[ -n "$${VOGELER_TEST_COUCHDB_URL:-}" ] || { echo "make bench wants a real CouchDB; figures of a stand-in say nothing: VOGELER_TEST_COUCHDB_URL=http://login:password@host:port make bench" >&2; exit 1; }
-	cargo build --release --locked -p vogeler-blowout -p vogeler-client -p vogeler-runner
+	cargo build --release --locked -p vogeler-blowout -p vogeler-runner
+	cargo build --profile agent --locked -p vogeler-client
+	ln -f $(TARGET)/agent/vogeler-client $(TARGET)/release/vogeler-client
 	tests/services.sh install
 	VOGELER_SERVICES_AS_SHIPPED=yes tests/services.sh with $(RUN) bench/run.sh $(TARGET)/release $(TARGET)/bench
 

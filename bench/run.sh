@@ -33,6 +33,9 @@ measure ingest-2k ingest --payload 2k -n 20000 --updates 2
 measure ingest-60k ingest --payload 60k -n 3000 --updates 0
 measure fleet -n 10000 --payload 2k --svg "$out/fleet.svg"
 measure fleet-transient -n 10000 --payload 2k --transient --no-limits
-measure mixed -n 2000 --runners 4 --commands 3 --churn 5 --failures 2 --svg "$out/mixed.svg"
+measure mixed -n 1000 --runners 4 --commands 2 --churn 5 --failures 2 --svg "$out/mixed.svg"
 measure real-connections -n 1000 --payload 2k --real-connections --no-limits
+for count in 1 2 4; do
+    VOGELER_SERVER_QUEUES=$count measure "servers-$count" ingest --payload 2k -n 10000 --updates 1 --servers "$count"
+done
 measure scale scale --payload 2k --no-limits --svg "$out/scale.svg"

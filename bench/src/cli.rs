@@ -7,7 +7,7 @@ use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
-use vogeler_process::logging::LogLevel;
+use vogeler_process::logging::{self, LogLevel};
 use vogeler_process::{Known, ProcessFlags, Settings, duration};
 use vogeler_server::config::ServerSection;
 use vogeler_store::config::{StoreFlags, StoreSection};
@@ -288,7 +288,13 @@ impl Flags {
             .variable("VOGELER_LOGLEVEL", "server.loglevel");
         let flags = self.broker.flags().chain(self.store.flags()).chain(self.process.flags("server"));
         let settings = Settings::load(&known, self.process.config.as_deref(), std::env::vars(), flags)?;
-        vogeler_process::logging::start(settings.section::<ServerSection>("server")?.loglevel);
+        // That simulated plugins fail is what was asked for.
+        match settings.section::<ServerSection>("server")?.loglevel {
+            level @ (LogLevel::Debug | LogLevel::Trace) => logging::start(level),
+            level @ (LogLevel::Error | LogLevel::Warn | LogLevel::Info) => {
+                logging::start_but(level, &[("vogeler_client", LogLevel::Error)]);
+            }
+        }
         let (broker, store, server) =
             (settings.section("broker")?, settings.section("store")?, settings.section("server")?);
         Ok(Loaded { broker, store, server })

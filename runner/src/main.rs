@@ -40,7 +40,7 @@ async fn act(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
     let parts = || -> anyhow::Result<_> {
         Ok(Parts {
             topology: broker.topology(),
-            broker: broker.amqp("vogeler-runner", Frames::Large)?,
+            broker: broker.amqp("vogeler-runner", Frames::Small)?,
             store: store.open()?,
             clock: Clock::system(),
             random: Random::from_system(),

@@ -5,13 +5,16 @@
 //! written as new, unread. A record that is there after all is a conflict, which is read and merged like any other: a wrong guess
 //! costs time and nothing else.
 
-/// From so many on a proportion says something; below that reading is cheap anyway.
+/// From so many on a proportion says something; where fewer come, reading them is cheap anyway.
 const ENOUGH: usize = 50;
 
 /// What reading and writing have shown so far.
 #[derive(Debug, Default)]
 pub struct Newcomers {
     likely: bool,
+    /// Read since the last conclusion, and how many of them were missing.
+    asked: usize,
+    missing: usize,
 }
 
 impl Newcomers {
@@ -22,8 +25,11 @@ impl Newcomers {
 
     /// So many records were read; so many of them were not there.
     pub fn read(&mut self, asked: usize, missing: usize) {
-        if asked >= ENOUGH {
-            self.likely = missing * 10 >= asked * 9;
+        self.asked += asked;
+        self.missing += missing;
+        if self.asked >= ENOUGH {
+            self.likely = self.missing * 10 >= self.asked * 9;
+            (self.asked, self.missing) = (0, 0);
         }
     }
 
@@ -44,6 +50,9 @@ mod tests {
         let mut newcomers = Newcomers::default();
         newcomers.read(40, 40);
         assert!(!newcomers.are_likely(), "of a few nothing is concluded");
+        newcomers.read(9, 9);
+        newcomers.read(1, 1);
+        assert!(newcomers.are_likely(), "fifty in several batches are enough");
         newcomers.read(500, 449);
         assert!(!newcomers.are_likely());
         newcomers.read(500, 450);

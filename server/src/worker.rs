@@ -25,9 +25,9 @@ use crate::notice::notice;
 use crate::records::Records;
 use crate::settle::Settler;
 
-/// Most bytes of documents in one request: at the 27 MB/s measured for large ones it stays well
-/// within the time that a request may take.
-const MOST_BYTES: usize = 32 << 20;
+/// Most bytes of documents in one request that has several. CouchDB 3.5 writes fastest where requests have about a megabyte
+/// (bench/RESULTS.md); more of it is only more memory.
+const MOST_BYTES: usize = 2 << 20;
 
 /// How often a row that fails for no known reason is tried, with pauses of 1, 2, 4 and 8 s: what runs the
 /// database's functions may have to be started anew.
