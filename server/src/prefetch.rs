@@ -102,6 +102,6 @@ mod tests {
             quarter.note(64 << 10);
             quarter.resize(64 << 10)
         });
-        assert_eq!((resized, quarter.taken), (Some(85), 32), "by the bytes of its share");
+        assert_eq!((resized, quarter.taken), (Some(42), 32), "by the bytes of its share");
     }
 }
