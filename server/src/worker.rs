@@ -97,15 +97,10 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         let mut pending = vec![groups];
         while let Some(mut batch) = pending.pop() {
             self.read_and_merge(&mut batch).await?;
-            let (writing, settled): (Vec<_>, Vec<_>) = batch.into_iter().partition(Group::writes);
+            let (mut writing, settled): (Vec<_>, Vec<_>) = batch.into_iter().partition(Group::writes);
             self.settle(settled.into_iter().map(|group| (group, None)).collect()).await;
-            let rows: Vec<Row> = writing.iter().filter_map(Group::row).collect();
+            let rows = request(&mut writing, &mut pending);
             if rows.is_empty() {
-                continue;
-            }
-            // Batches are bounded by what came; records may be much larger than what came for them.
-            if rows.len() > 1 && rows.iter().map(|row| row.document.len()).sum::<usize>() > MOST_BYTES {
-                halve(writing, &mut pending);
                 continue;
             }
             match self.store.put(&rows).await {
@@ -394,4 +389,19 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         // Who gives up meanwhile finds the next batch refused to it.
         let _ = self.give_up.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
+}
+
+/// What the next request writes. Batches are bounded by what came, and records may be much larger than what came for
+/// them: groups that would be too much for one request are left for the next.
+fn request(writing: &mut Vec<Group>, pending: &mut Vec<Vec<Group>>) -> Vec<Row> {
+    let (mut rows, mut bytes) = (Vec::with_capacity(writing.len()), 0);
+    for row in writing.iter().filter_map(Group::row) {
+        bytes += row.document.len();
+        if bytes > MOST_BYTES && !rows.is_empty() {
+            pending.push(writing.split_off(rows.len()));
+            break;
+        }
+        rows.push(row);
+    }
+    rows
 }
