@@ -2,6 +2,8 @@
 //!
 //! [`Disk`] is as narrow as [`crate::state`] and [`crate::journal`] need it. What a file means is not known here.
 
+mod memory;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,6 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+
+pub use memory::MemoryDisk;
 
 /// Some files, held by one client at a time.
 pub trait Disk: fmt::Debug + Send + Sync {

@@ -2,46 +2,29 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use vogeler_client::disk::Directory;
+use vogeler_client::plugin::Plugin;
 use vogeler_client::plugin::programs::Programs;
 use vogeler_client::plugin::registry::Registry;
-use vogeler_client::plugin::{Action, Plugin, Program};
 use vogeler_client::run::Agent;
 use vogeler_client::state::State;
 use vogeler_messaging::memory::{MemoryBroker, MemoryConsumer, MemorySession};
 use vogeler_messaging::topology::{node_key, run_key, run_queue};
 use vogeler_messaging::{Broker, ConsumeOptions, Consumer, Message, Publish, Session, Topology};
 use vogeler_protocol::message::{self, Command, Event, Notice, Version};
-use vogeler_protocol::{Clock, Data, Format, NodeName, Random, RunId, Timestamp};
+use vogeler_protocol::{Clock, Data, NodeName, Random, RunId, Timestamp};
 
 /// Longer than the grace that clocks have.
 const LONG: Duration = Duration::from_secs(600);
 
 fn slow() -> Plugin {
-    let action = Action::Program(Program {
-        path: "/slow".into(),
-        args: Vec::new(),
-        user: None,
-        memory: None,
-        nice: 0,
-        env: BTreeMap::new(),
-        cwd: "/".into(),
-    });
-    Plugin {
-        alias: "slow".parse().unwrap(),
-        description: String::new(),
-        key: "slow".parse().unwrap(),
-        format: Format::Json,
-        action,
-        timeout: LONG * 2,
-        max_output: 1 << 20,
-    }
+    let plugin = Plugin::simulated("slow".parse().unwrap(), "slow".parse().unwrap());
+    Plugin { timeout: LONG * 2, ..plugin }
 }
 
 /// Asks the node, and listens to what it says.

@@ -4,26 +4,26 @@
 //! code: its queue and bindings, its journal, digests, the outbox and confirms.
 
 use std::collections::BTreeMap;
+use std::future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{future, io};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use vogeler_client::disk::{Appending, Disk};
+use vogeler_client::disk::MemoryDisk;
+use vogeler_client::plugin::Plugin;
 use vogeler_client::plugin::programs::{Programs, Running};
 use vogeler_client::plugin::registry::Registry;
-use vogeler_client::plugin::{Action, Plugin, Program};
 use vogeler_client::run::Agent;
 use vogeler_client::state::State;
 use vogeler_messaging::Topology;
 use vogeler_messaging::amqp::{AmqpBroker, Frames};
 use vogeler_protocol::message::{Failure, FailureKind};
-use vogeler_protocol::{Clock, Format, NodeName, Random};
+use vogeler_protocol::{Clock, NodeName, Random};
 
 use crate::profile::{Bodies, Profile};
 use crate::site::Site;
@@ -192,26 +192,13 @@ impl Fleet {
 }
 
 fn registry(profile: &Profile) -> Registry {
-    Registry::of(profile.kinds.iter().map(|kind| Plugin {
-        alias: kind.alias.clone(),
-        description: "simulated".to_owned(),
-        key: kind.alias.as_str().parse().unwrap_or_else(|error| {
+    Registry::of(profile.kinds.iter().map(|kind| {
+        let key = kind.alias.as_str().parse().unwrap_or_else(|error| {
             warn!(%error, "this alias is no key; its results go to `blowout`");
             #[allow(clippy::expect_used, reason = "a constant")]
             "blowout".parse().expect("a key")
-        }),
-        format: Format::Json,
-        action: Action::Program(Program {
-            path: "/simulated".into(),
-            args: Vec::new(),
-            user: None,
-            memory: None,
-            nice: 0,
-            env: BTreeMap::new(),
-            cwd: "/".into(),
-        }),
-        timeout: Duration::from_secs(60),
-        max_output: 4 << 20,
+        });
+        Plugin { max_output: 4 << 20, ..Plugin::simulated(kind.alias.clone(), key) }
     }))
 }
 
@@ -230,55 +217,4 @@ fn programs(profile: &Profile, failures: f64) -> Programs {
             (Some(0), Ok(bodies.data(fastrand::u64(..))))
         })
     })
-}
-
-/// What a node must not forget, as long as this process lives. Clones are the same disk.
-#[derive(Debug, Clone, Default)]
-struct MemoryDisk(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
-
-impl MemoryDisk {
-    fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Disk for MemoryDisk {
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        name.into()
-    }
-
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.files().get(name).cloned())
-    }
-
-    fn replace(&self, name: &str, text: &str) -> io::Result<()> {
-        self.files().insert(name.to_owned(), text.into());
-        Ok(())
-    }
-
-    fn append(&self, name: &str) -> io::Result<Box<dyn Appending>> {
-        self.files().entry(name.to_owned()).or_default();
-        Ok(Box::new(MemoryFile { disk: self.clone(), name: name.to_owned() }))
-    }
-}
-
-#[derive(Debug)]
-struct MemoryFile {
-    disk: MemoryDisk,
-    name: String,
-}
-
-impl Appending for MemoryFile {
-    fn write(&mut self, text: &str) -> io::Result<()> {
-        self.disk.files().entry(self.name.clone()).or_default().extend_from_slice(text.as_bytes());
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&self) -> io::Result<u64> {
-        Ok(self.disk.files().get(&self.name).map_or(0, |file| file.len() as u64))
-    }
 }

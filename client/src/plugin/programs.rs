@@ -1,13 +1,15 @@
 //! What runs programs, as a handle: this machine, or a simulation.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vogeler_protocol::message::Failure;
-use vogeler_protocol::{Data, NodeName};
+use vogeler_protocol::{Alias, Data, Format, Key, NodeName};
 
-use super::{Plugin, strays};
+use super::{Action, Plugin, Program, strays};
 
 /// What came of a program: its exit status, where it had one; and the data, or why there is none.
 pub type Ran = (Option<i32>, Result<Data, Failure>);
@@ -41,6 +43,30 @@ impl Programs {
     pub async fn end_all(&self, node: &NodeName) {
         if self.0.is_none() {
             strays::end_all(node).await;
+        }
+    }
+}
+
+impl Plugin {
+    /// One that [`Programs::simulated`] runs, whatever the machine has.
+    pub fn simulated(alias: Alias, key: Key) -> Self {
+        let program = Program {
+            path: "/simulated".into(),
+            args: Vec::new(),
+            user: None,
+            memory: None,
+            nice: 0,
+            env: BTreeMap::new(),
+            cwd: "/".into(),
+        };
+        Self {
+            alias,
+            description: String::new(),
+            key,
+            format: Format::Json,
+            action: Action::Program(program),
+            timeout: Duration::from_secs(60),
+            max_output: 1 << 20,
         }
     }
 }

@@ -12,7 +12,6 @@
 
 mod broker;
 mod consumer;
-mod disk;
 mod history;
 mod judge;
 mod ledger;

@@ -4,15 +4,15 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use vogeler_client::plugin::Plugin;
 use vogeler_client::plugin::programs::{Programs, Running};
 use vogeler_client::plugin::registry::Registry;
-use vogeler_client::plugin::{Action, Plugin, Program};
 use vogeler_client::run::Agent;
 use vogeler_client::state::State;
 use vogeler_messaging::Topology;
 use vogeler_messaging::memory::MemoryBroker;
 use vogeler_protocol::message::{Failure, FailureKind};
-use vogeler_protocol::{Data, Format, Group, NodeName};
+use vogeler_protocol::{Data, Group, NodeName};
 use vogeler_runner::progress::{Output, Progress, Told};
 use vogeler_runner::run::Request;
 use vogeler_runner::select::Choice;
@@ -24,11 +24,11 @@ use vogeler_server::metrics::Metrics;
 use vogeler_store::memory::MemoryStore;
 
 use super::broker::SimBroker;
-use super::disk::SimDisk;
 use super::life::{Life, Part};
 use super::plan::{ALIASES, Asked};
 use super::store::SimStore;
 use super::world::{Machine, World};
+use vogeler_client::disk::MemoryDisk;
 
 /// The broker and the database, and everything that parts share.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Outside {
     }
 
     /// The client of a node, from its start to its end.
-    pub(super) fn client(&self, life: &Life, machine: &Arc<Machine>, disk: &SimDisk) -> Part {
+    pub(super) fn client(&self, life: &Life, machine: &Arc<Machine>, disk: &MemoryDisk) -> Part {
         let clock = self.world.clock(&machine.skew);
         let groups = |machine: &Machine| machine.groups.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let agent = State::on(Arc::new(disk.clone()), clock.now()).map(|state| Agent {
@@ -161,23 +161,9 @@ pub(super) fn groups(names: &[&str]) -> Vec<Group> {
 }
 
 fn registry() -> Registry {
-    Registry::of(ALIASES.map(|(alias, key)| Plugin {
-        alias: alias.parse().expect("an alias"),
-        description: String::new(),
-        key: key.parse().expect("a key"),
-        format: Format::Json,
-        action: Action::Program(Program {
-            path: "/simulated".into(),
-            args: Vec::new(),
-            user: None,
-            memory: None,
-            nice: 0,
-            env: std::collections::BTreeMap::new(),
-            cwd: "/".into(),
-        }),
-        timeout: Duration::from_secs(60),
-        max_output: 1 << 20,
-    }))
+    Registry::of(
+        ALIASES.map(|(alias, key)| Plugin::simulated(alias.parse().expect("an alias"), key.parse().expect("a key"))),
+    )
 }
 
 /// Plugins that take a moment, seldom a minute, and now and then fail.

@@ -17,11 +17,11 @@ use vogeler_runner::progress::Told;
 use vogeler_store::memory::MemoryStore;
 
 use super::Sabotage;
-use super::disk::SimDisk;
 use super::life::{Crash, Life, Living, supervise};
 use super::parts::{Outside, groups, request};
 use super::plan::{Asked, GROUPS, Mishap, Plan, Rates, name};
 use super::world::{Machine, World};
+use vogeler_client::disk::MemoryDisk;
 
 /// How long everything may take to come to its end once nothing goes wrong any more: dead connections, patience with
 /// the database and growing waits add up to some minutes.
@@ -287,7 +287,7 @@ fn machine(rng: &mut fastrand::Rng, number: usize) -> (NodeName, Arc<Machine>) {
 
 /// A node's client, started again whenever it ends.
 async fn client(outside: Outside, machine: Arc<Machine>, living: Living, closing: Current<bool>) {
-    let disk = SimDisk::default();
+    let disk = MemoryDisk::default();
     let Outside { world, .. } = outside.clone();
     let node = machine.node.clone();
     let (on, of, in_world) = (disk.clone(), node.clone(), world.clone());

@@ -1,15 +1,17 @@
 //! The disk of a virtual node: it outlives its client, and what was not synced may not outlive its machine.
+//!
+//! For simulations, as the broker and the database in memory are.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vogeler_client::disk::{Appending, Disk};
+use super::{Appending, Disk};
 
 /// Some files in memory. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SimDisk(Arc<Mutex<BTreeMap<String, File>>>);
+pub struct MemoryDisk(Arc<Mutex<BTreeMap<String, File>>>);
 
 #[derive(Debug, Default)]
 struct File {
@@ -18,13 +20,13 @@ struct File {
     synced: usize,
 }
 
-impl SimDisk {
+impl MemoryDisk {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, File>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The machine loses power: of what was not synced, some is left. `left` says how many bytes, of so many at most.
-    pub(super) fn lose(&self, left: impl Fn(usize) -> usize) {
+    pub fn lose(&self, left: impl Fn(usize) -> usize) {
         for file in self.lock().values_mut() {
             let kept = file.synced + left(file.bytes.len() - file.synced);
             file.bytes.truncate(kept);
@@ -33,12 +35,12 @@ impl SimDisk {
     }
 
     /// All of it is gone, as on a disk that was replaced.
-    pub(super) fn wipe(&self) {
+    pub fn wipe(&self) {
         self.lock().clear();
     }
 }
 
-impl Disk for SimDisk {
+impl Disk for MemoryDisk {
     fn path(&self, name: &str) -> PathBuf {
         name.into()
     }
@@ -60,7 +62,7 @@ impl Disk for SimDisk {
 
 #[derive(Debug)]
 struct Open {
-    disk: SimDisk,
+    disk: MemoryDisk,
     name: String,
 }
 
