@@ -36,9 +36,14 @@ help: ## this list
 .PHONY: build
 build: ## the programs, for release, in target/release, and their man pages and completions in target/manuals
 	cargo build --release --locked -p vogeler-runner -p vogeler-server -p vogeler-standalone
+	@$(SELF) agent
+	cargo run --quiet --locked -p vogeler-manuals -- $(MANUALS)
+
+# The agent is built by a profile of its own and stands beside the others.
+.PHONY: agent
+agent:
 	cargo build --profile agent --locked -p vogeler-client
 	ln -f $(TARGET)/agent/vogeler-client $(TARGET)/release/vogeler-client
-	cargo run --quiet --locked -p vogeler-manuals -- $(MANUALS)
 
 # ---- test ---------------------------------------------------------------------------------
 
@@ -101,8 +106,7 @@ simulate-fleet: ## 100,000 virtual nodes asked at once, all of it stored; prints
 bench: ## what a broker and a database hold on this machine, and how near the server comes to it; wants a CouchDB, and half an hour
 	@[ -n "$${VOGELER_TEST_COUCHDB_URL:-}" ] || { echo "make bench wants a real CouchDB; figures of a stand-in say nothing: VOGELER_TEST_COUCHDB_URL=http://login:password@host:port make bench" >&2; exit 1; }
 	cargo build --release --locked -p vogeler-blowout -p vogeler-runner
-	cargo build --profile agent --locked -p vogeler-client
-	ln -f $(TARGET)/agent/vogeler-client $(TARGET)/release/vogeler-client
+	@$(SELF) agent
 	tests/services.sh install
 	VOGELER_SERVICES_AS_SHIPPED=yes tests/services.sh with $(RUN) bench/run.sh $(TARGET)/release $(TARGET)/bench
 
@@ -124,7 +128,7 @@ check: check-tools ## formatting, lints, documentation, licences, shell scripts
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace
 	cargo deny check bans licenses sources
-	shellcheck -x $$({ git ls-files -co --exclude-standard '*.sh'; git ls-files -co --exclude-standard | xargs \
+	shellcheck -x $$({ git ls-files -co --exclude-standard '*.sh'; git ls-files -zco --exclude-standard | xargs -0 \
 		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh( |$$)/ {print FILENAME} {nextfile}'; } | sort -u)
 
 .PHONY: check-tools
