@@ -1,13 +1,13 @@
 //! What the command line asks for, done and printed.
 
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use vogeler_server::cli::Loaded;
 use vogeler_server::config::ServerSection;
 
-use crate::cli::{Action, Cli, Loaded, Output, Part as Which, Showing};
+use crate::cli::{Action, Cli, Measure, Output, Part as Which, Showing};
 use crate::fleet::blow;
 use crate::ingest::ingest;
 use crate::meter;
@@ -15,7 +15,7 @@ use crate::part::{Part, nodes, server};
 use crate::plot;
 use crate::programs::programs;
 use crate::progress::Progress;
-use crate::report::{Moment, Report};
+use crate::report::Report;
 use crate::scale::scale;
 use crate::site::Site;
 
@@ -31,8 +31,6 @@ pub struct Context {
     pub flags: Vec<String>,
     /// What a person is told meanwhile.
     pub progress: Progress,
-    /// What was seen of the present measurement.
-    pub moments: RefCell<Vec<Moment>>,
 }
 
 impl Context {
@@ -42,7 +40,7 @@ impl Context {
     /// The configuration names none.
     pub fn elsewhere(&self) -> anyhow::Result<Self> {
         let (flags, progress) = (self.flags.clone(), self.progress.clone());
-        Ok(Self { site: self.site.renamed()?, flags, progress, moments: RefCell::default() })
+        Ok(Self { site: self.site.renamed()?, flags, progress })
     }
 
     /// The processes that take part, as far as they are on this machine.
@@ -73,44 +71,33 @@ fn machine() -> String {
 /// # Errors
 /// It cannot be done.
 pub async fn act(cli: Cli) -> anyhow::Result<ExitCode> {
-    let Loaded { broker, store, server } = cli.flags.load()?;
-    let (fleet, showing) = match cli.action {
+    let Loaded { broker, store, server, .. } = cli.load()?;
+    let flags = cli.again();
+    let action = match cli.action {
         Some(Action::Part { which }) => {
             return part(which, Site { broker, store, queues: server.queues, versions: String::new() }, server).await;
         }
-        None => (cli.fleet.fleet()?, cli.showing),
-        Some(action) => {
-            let context = context(&cli.flags, Site::take(broker, store, server.queues).await?);
-            let (report, showing) = measure(&context, action).await?;
-            return show(&context, &report, &showing, true);
-        }
+        Some(Action::Measure(measure)) => Some(measure),
+        None => None,
     };
-    let context = context(&cli.flags, Site::take(broker, store, server.queues).await?);
-    let report = Box::pin(blow(&context, &fleet)).await?;
-    show(&context, &report, &showing, false)
-}
-
-fn context(flags: &crate::cli::Flags, site: Site) -> Context {
-    Context { site, flags: flags.again(), progress: Progress::new(), moments: RefCell::default() }
-}
-
-async fn measure(context: &Context, action: Action) -> anyhow::Result<(Report, Showing)> {
-    match action {
-        Action::Part { .. } => unreachable!("a part is none of these"),
-        Action::Ingest { ingest: wanted, showing } => {
-            Ok((Box::pin(ingest(context, &wanted.ingest()?)).await?, showing))
+    let site = Site::take(broker, store, server.queues).await?;
+    let context = Context { site, flags, progress: Progress::new() };
+    let (report, showing) = match action {
+        None => (Box::pin(blow(&context, &cli.fleet.fleet()?)).await?, cli.showing),
+        Some(Measure::Ingest { ingest: wanted, showing }) => {
+            (Box::pin(ingest(&context, &wanted.ingest()?)).await?, showing)
         }
-        Action::Scale { sizes, fleet, showing } => {
-            let report = Box::pin(scale(context, &sizes, &fleet.fleet()?, showing.svg.as_deref())).await?;
-            Ok((report, showing))
+        Some(Measure::Scale { sizes, fleet, showing }) => {
+            (Box::pin(scale(&context, &sizes, &fleet.fleet()?, showing.svg.as_deref())).await?, showing)
         }
-        Action::Programs { dir, plugins, showing } => {
+        Some(Measure::Programs { dir, plugins, showing }) => {
             let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
             let dir: PathBuf =
                 dir.or_else(beside).context("cannot tell where the programs are; name them with --dir")?;
-            Ok((Box::pin(programs(context, &dir, plugins.as_deref())).await?, showing))
+            (Box::pin(programs(&context, &dir, plugins.as_deref())).await?, showing)
         }
-    }
+    };
+    show(&context, &report, &showing)
 }
 
 async fn part(which: Which, site: Site, server: ServerSection) -> anyhow::Result<ExitCode> {
@@ -122,14 +109,13 @@ async fn part(which: Which, site: Site, server: ServerSection) -> anyhow::Result
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "what a person asked to see")]
-fn show(context: &Context, report: &Report, showing: &Showing, drawn: bool) -> anyhow::Result<ExitCode> {
+fn show(context: &Context, report: &Report, showing: &Showing) -> anyhow::Result<ExitCode> {
     context.progress.done();
     match showing.output {
         Output::Table => print!("{}", report.table()),
         Output::Json => println!("{}", serde_json::to_string_pretty(report)?),
     }
-    let svg: Option<&Path> = showing.svg.as_deref().filter(|_| !drawn && !report.moments.is_empty());
-    if let Some(path) = svg {
+    if let Some(path) = showing.svg.as_deref().filter(|_| !report.moments.is_empty()) {
         plot::moments(path, &report.title, &report.moments)?;
     }
     let mut status = ExitCode::SUCCESS;

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use vogeler_messaging::config::{BrokerFlags, BrokerSection};
 use vogeler_process::config::ConfigError;
+use vogeler_process::duration;
 use vogeler_process::logging::{self, LogLevel};
-use vogeler_process::{Known, ProcessFlags, Settings, duration};
+use vogeler_server::cli::{Loaded, Place};
 use vogeler_server::config::ServerSection;
-use vogeler_store::config::{StoreFlags, StoreSection};
 
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
@@ -40,28 +39,28 @@ pub struct Cli {
 
     /// Where it takes place
     #[command(flatten)]
-    pub flags: Flags,
+    pub place: Place,
 }
 
-/// Flags that everything takes.
-#[derive(Debug, Clone, Args)]
-pub struct Flags {
-    /// The process
+/// What else it can do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Action {
+    /// What else can be measured
     #[command(flatten)]
-    pub process: ProcessFlags,
-
-    /// The broker
-    #[command(flatten)]
-    pub broker: BrokerFlags,
-
-    /// The database
-    #[command(flatten)]
-    pub store: StoreFlags,
+    Measure(Measure),
+    /// A part of a blowout, which is started by itself
+    #[command(hide = true)]
+    Part {
+        /// Which
+        ///
+        /// Told on its standard input what to do.
+        which: Part,
+    },
 }
 
 /// What else can be measured.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Action {
+pub enum Measure {
     /// How fast a server stores results that wait in the queue
     ///
     /// The queue is filled first; the clock runs from the first delivery to the last acknowledgement. Then the very
@@ -112,14 +111,6 @@ pub enum Action {
         /// What is shown
         #[command(flatten)]
         showing: Showing,
-    },
-    /// A part of a blowout, which is started by itself
-    #[command(hide = true)]
-    Part {
-        /// Which
-        ///
-        /// Told on its standard input what to do.
-        which: Part,
     },
 }
 
@@ -262,52 +253,31 @@ pub enum Output {
     Json,
 }
 
-/// What the configuration says.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The broker.
-    pub broker: BrokerSection,
-    /// The database.
-    pub store: StoreSection,
-    /// The limits of the server.
-    pub server: ServerSection,
-}
-
-impl Flags {
-    /// Reads the configuration.
+impl Cli {
+    /// The configuration. Warnings are told unless it says more, but none of plugins that fail: they were asked to.
     ///
     /// # Errors
     /// It cannot be read, or says something that is no setting.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        let known = Known::default()
-            .section("broker", &BrokerSection::default())
-            .section("store", &StoreSection::default())
-            .section("server", &ServerSection { loglevel: LogLevel::Warn, ..ServerSection::default() })
-            .variable("VOGELER_QHOST", "broker.url")
-            .variable("VOGELER_DBHOST", "store.url")
-            .variable("VOGELER_LOGLEVEL", "server.loglevel");
-        let flags = self.broker.flags().chain(self.store.flags()).chain(self.process.flags("server"));
-        let settings = Settings::load(&known, self.process.config.as_deref(), std::env::vars(), flags)?;
-        // That simulated plugins fail is what was asked for.
-        match settings.section::<ServerSection>("server")?.loglevel {
+        let quiet = ServerSection { loglevel: LogLevel::Warn, ..ServerSection::default() };
+        let loaded = self.place.load(&quiet, [])?;
+        match loaded.server.loglevel {
             level @ (LogLevel::Debug | LogLevel::Trace) => logging::start(level),
             level @ (LogLevel::Error | LogLevel::Warn | LogLevel::Info) => {
                 logging::start_but(level, &[("vogeler_client", LogLevel::Error)]);
             }
         }
-        let (broker, store, server) =
-            (settings.section("broker")?, settings.section("store")?, settings.section("server")?);
-        Ok(Loaded { broker, store, server })
+        Ok(loaded)
     }
 
-    /// The same flags for another process of this program.
+    /// The flags that say where, for another process of this program.
     pub fn again(&self) -> Vec<String> {
-        let config = self.process.config.as_ref().map(|path| path.display().to_string());
+        let Place { process, broker, store } = &self.place;
         let given = [
-            ("--config", config),
-            ("--loglevel", self.process.loglevel.clone()),
-            ("--qhost", self.broker.qhost.clone()),
-            ("--dbhost", self.store.dbhost.clone()),
+            ("--config", process.config.as_ref().map(|path| path.display().to_string())),
+            ("--loglevel", process.loglevel.clone()),
+            ("--qhost", broker.qhost.clone()),
+            ("--dbhost", store.dbhost.clone()),
         ];
         given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect()
     }

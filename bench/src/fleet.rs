@@ -1,5 +1,6 @@
 //! The blowout itself: nodes, operators who all ask at once, nodes that come and go, plugins that fail.
 
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -176,11 +177,12 @@ async fn up(context: &Context, server: &mut Servers, nodes: usize) -> anyhow::Re
 async fn asked(context: &Context, wanted: &Fleet, fleet: &mut Part) -> anyhow::Result<Asked> {
     let session = context.site.amqp("vogeler-blowout runners")?.connect().await?;
     let begun = Instant::now();
-    let done = std::cell::Cell::new(0);
+    let done = Cell::new(0);
     let total = wanted.runners * wanted.commands;
     context.progress.step(&format!("asking {} nodes, {total} times", wanted.nodes));
     let operators = try_join_all((0..wanted.runners).map(|number| operator(context, wanted, &session, number, &done)));
-    let watch = watch(context, wanted, &session, fleet, begun, &done);
+    let moments = RefCell::default();
+    let watch = watch(context, wanted, &session, fleet, begun, (&done, &moments));
     let answers = tokio::select! {
         biased;
         answers = operators => answers?,
@@ -188,7 +190,7 @@ async fn asked(context: &Context, wanted: &Fleet, fleet: &mut Part) -> anyhow::R
     };
     let seconds = begun.elapsed().as_secs_f64();
     session.close().await;
-    Ok(Asked { answers: answers.into_iter().flatten().collect(), moments: context.moments.take(), seconds })
+    Ok(Asked { answers: answers.into_iter().flatten().collect(), moments: moments.take(), seconds })
 }
 
 async fn operator(
@@ -196,7 +198,7 @@ async fn operator(
     wanted: &Fleet,
     session: &AmqpSession,
     number: usize,
-    done: &std::cell::Cell<usize>,
+    done: &Cell<usize>,
 ) -> anyhow::Result<Vec<Answered>> {
     let (topology, login) = (context.site.topology(), context.site.login()?.1);
     let (nodes, patience, persistent) = (wanted.nodes, wanted.timeout, !wanted.transient);
@@ -217,7 +219,7 @@ async fn watch(
     session: &AmqpSession,
     fleet: &mut Part,
     begun: Instant,
-    done: &std::cell::Cell<usize>,
+    (done, moments): (&Cell<usize>, &RefCell<Vec<Moment>>),
 ) -> anyhow::Result<Infallible> {
     let queues = context.site.results_queues();
     let total = wanted.runners * wanted.commands;
@@ -230,7 +232,7 @@ async fn watch(
         let sent: nodes::Report = fleet.ask("report").await?;
         let stored = sent.published.saturating_sub(u64::from(waiting));
         let at = begun.elapsed().as_secs_f64();
-        context.moments.borrow_mut().push(Moment { at, waiting, stored });
+        moments.borrow_mut().push(Moment { at, waiting, stored });
         context.progress.at(&format!(
             "asking {} nodes: {} of {total} commands answered, {} results, {waiting} waiting, {} nodes up",
             wanted.nodes,

@@ -12,7 +12,6 @@ use crate::act::Context;
 use crate::fill::{Results, fill};
 use crate::limits::{self, Rate};
 use crate::meter::{Meter, Usage};
-use crate::part::nodes;
 use crate::part::recording::Sent;
 use crate::part::server::Report as Server;
 use crate::report::Report;
@@ -116,7 +115,7 @@ pub async fn ingest(context: &Context, wanted: &Ingest) -> anyhow::Result<Report
     report.add("raw_broker", raw_broker.per_second, "results/s");
     report.add("requests_per_result", all.server.requests as f64 / all.server.seen.acked as f64, "");
     report.add("bytes_per_byte", all.server.sent_bytes as f64 / all.server.document_bytes as f64, "sent / record");
-    site.clear(&(0..0).map(nodes::name).collect::<Vec<_>>()).await?;
+    site.clear(&[]).await?;
     Ok(report)
 }
 

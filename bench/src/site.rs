@@ -11,7 +11,7 @@ use vogeler_messaging::amqp::{AmqpBroker, Frames};
 use vogeler_messaging::config::BrokerSection;
 use vogeler_messaging::topology::{node_queue, servers_queue};
 use vogeler_messaging::{Broker as _, Session, Topology, results};
-use vogeler_process::{Address, Secret};
+use vogeler_process::Secret;
 use vogeler_protocol::NodeName;
 use vogeler_store::Store as _;
 use vogeler_store::config::StoreSection;
@@ -46,7 +46,7 @@ impl Site {
             "store.url is a file; a blowout is for a CouchDB: --dbhost http://host:5984"
         );
         let mut site = Self { broker, store, queues, versions: String::new() };
-        let vhost = site.vhost()?;
+        let vhost = site.amqp("vogeler-blowout")?.vhost();
         ensure!(
             vhost.contains(MARK),
             "the virtual host {vhost:?} may have nodes of yours, which would be asked, too; a blowout wants one of its own, with {MARK:?} \
@@ -64,12 +64,6 @@ impl Site {
         session.close().await;
         site.versions = format!("{}, {}", site.couch()?.describe().await?, site.rabbitmq().await);
         Ok(site)
-    }
-
-    fn vhost(&self) -> anyhow::Result<String> {
-        let address = Address::parse(&self.broker.url, &["amqp", "amqps"]).context("broker.url")?;
-        let path = address.url().path().trim_start_matches('/').to_owned();
-        Ok(if path.is_empty() { self.broker.vhost.clone().unwrap_or_else(|| "/".to_owned()) } else { path })
     }
 
     /// Another database at the same place.
@@ -130,18 +124,13 @@ impl Site {
         (0..self.queues).map(|number| self.topology().results_queue(number).name).collect()
     }
 
-    /// The broker's login and password.
+    /// The broker's URL with its virtual host, the login and its password.
     ///
     /// # Errors
     /// They cannot be read.
     pub fn login(&self) -> anyhow::Result<(Url, String, Secret)> {
-        let address = Address::parse(&self.broker.url, &["amqp", "amqps"])?;
-        let (set, file) = (self.broker.password.as_ref(), self.broker.password_file.as_deref());
-        let password = Secret::choose(set, file, address.password())?.unwrap_or_else(|| Secret::new("guest"));
-        let username =
-            self.broker.username.clone().or_else(|| address.username()).unwrap_or_else(|| "guest".to_owned());
-        let mut url = address.url().clone();
-        url.set_path(&self.vhost()?.replace('/', "%2f"));
+        let (mut url, username, password) = self.broker.login()?;
+        url.set_path(&self.amqp("vogeler-blowout")?.vhost().replace('/', "%2f"));
         Ok((url, username, password))
     }
 

@@ -56,12 +56,12 @@ async fn queues_of_results<B: Broker>(broker: &B, topology: &Topology) -> Option
         Ok(answers) => answers,
         Err(reason) => return Some(vec![Finding::bad(format!("queues of results: {reason}"))]),
     };
-    let (first, mend) = (topology.results_queue(0).name, "vogeler-server setup");
     let count = found.len();
+    let (place, mend) = (results::place(topology, count), "vogeler-server setup");
     let mut findings = vec![match count {
-        0 => Finding::bad(format!("queue {first}: missing; run {mend}")),
-        1 => Finding::good(format!("queue {first}: there")),
-        _ => Finding::good(format!("queues {first} to {}: there", count - 1)),
+        0 => Finding::bad(format!("queue {place}: missing; run {mend}")),
+        1 => Finding::good(format!("queue {place}: there")),
+        _ => Finding::good(format!("queues {place}: there")),
     }];
     if moving {
         let text = format!("results are being moved to other queues; where no {mend} runs any more, run it again");

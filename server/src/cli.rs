@@ -36,6 +36,20 @@ pub struct Cli {
 /// Flags that every action takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
+    /// Process, broker and database
+    #[command(flatten)]
+    pub place: Place,
+
+    /// Answer /healthz and /metrics on ADDRESS, as 127.0.0.1:9187 [default: on none]
+    ///
+    /// For monitoring; there is no login and no TLS, so it should be an address of this machine. Only for `run`.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub http: Option<String>,
+}
+
+/// Flags that say where a server is at home, also one that is part of another program.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Place {
     /// The process
     #[command(flatten)]
     pub process: ProcessFlags,
@@ -47,12 +61,6 @@ pub struct Flags {
     /// The database
     #[command(flatten)]
     pub store: StoreFlags,
-
-    /// Answer /healthz and /metrics on ADDRESS, as 127.0.0.1:9187 [default: on none]
-    ///
-    /// For monitoring; there is no login and no TLS, so it should be an address of this machine. Only for `run`.
-    #[arg(long, value_name = "ADDRESS", global = true)]
-    pub http: Option<String>,
 }
 
 /// What the server can do.
@@ -215,16 +223,25 @@ impl Flags {
     /// # Errors
     /// What [`ConfigError`] lists.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
+        self.place.load(&ServerSection::default(), Flag::given("server.http", "--http", self.http.clone()))
+    }
+}
+
+impl Place {
+    /// The configuration over these built-in values, with these flags and `more` over it.
+    ///
+    /// # Errors
+    /// What [`ConfigError`] lists.
+    pub fn load(&self, server: &ServerSection, more: impl IntoIterator<Item = Flag>) -> Result<Loaded, ConfigError> {
         let known = Known::default()
             .section("broker", &BrokerSection::default())
             .section("store", &StoreSection::default())
-            .section("server", &ServerSection::default())
+            .section("server", server)
             .variable("VOGELER_QHOST", "broker.url")
             .variable("VOGELER_DBHOST", "store.url")
             .variable("VOGELER_LOGLEVEL", "server.loglevel");
         let flags = self.broker.flags().chain(self.store.flags()).chain(self.process.flags("server"));
-        let flags = flags.chain(Flag::given("server.http", "--http", self.http.clone()));
-        let settings = Settings::load(&known, self.process.config.as_deref(), std::env::vars(), flags)?;
+        let settings = Settings::load(&known, self.process.config.as_deref(), std::env::vars(), flags.chain(more))?;
         let (broker, store, server) =
             (settings.section("broker")?, settings.section("store")?, settings.section("server")?);
         Ok(Loaded { settings, broker, store, server })

@@ -9,10 +9,7 @@ use tracing::warn;
 use vogeler_messaging::Topology;
 use vogeler_messaging::amqp::{Frames, deepen_stacks};
 use vogeler_process::{exit, logging, print_findings};
-use vogeler_protocol::{Clock, Random};
 use vogeler_server::cli::{Action, Cli, Loaded};
-use vogeler_server::health::Health;
-use vogeler_server::metrics::Metrics;
 use vogeler_server::run::Parts;
 use vogeler_server::{check, dead, rehearse, serve, setup};
 use vogeler_store::design_docs;
@@ -56,17 +53,7 @@ async fn act(action: Action, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Action::Config => print!("{}", settings.describe()),
         Action::Load { dir } => setup::sync(&store.open()?, &read(&dir)?, |_, line| say(line)).await?,
         Action::Setup => {
-            let clock = Clock::system();
-            let parts = Parts {
-                broker: broker()?,
-                store: store.open()?,
-                topology,
-                config: server,
-                health: Health::new(clock.clone()),
-                metrics: Metrics::default(),
-                clock,
-                random: Random::from_system(),
-            };
+            let parts = Parts::new(broker()?, store.open()?, topology, server);
             Box::pin(setup::run(&parts, say)).await?;
         }
         Action::Check { design_docs: Some(dir), samples } => {

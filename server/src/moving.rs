@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use tokio::time::{Instant, sleep};
 use vogeler_messaging::topology::{key_of, queue_of, servers_queue, setup_queue, slots, switching_queue};
-use vogeler_messaging::{Broker, Declared, Lost, Queue, QueueStatus, Session, Topology};
+use vogeler_messaging::{Broker, Declared, Lost, Queue, QueueStatus, Session, Topology, results};
 use vogeler_protocol::names::SLOTS;
 use vogeler_store::Store;
 
@@ -148,11 +148,7 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
     /// take from them.
     async fn finish(&mut self, count: u32) -> anyhow::Result<()> {
         (self.say)(format!("moving results to {count} queues: binding the slots to them"));
-        let exchange = self.topology.slots_exchange().name;
-        for slot in slots() {
-            let queue = self.topology.results_queue(queue_of(slot, count));
-            self.session.bind(&queue.name, &exchange, &key_of(slot)).await?;
-        }
+        setup::bind_queues(self.session, self.topology, count).await?;
         let moving = self.topology.moving_queue().name;
         self.work_off(std::slice::from_ref(&moving)).await?;
         self.delete(&moving).await?;
@@ -193,7 +189,7 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
                 sleep(LOOK).await;
             }
             self.wait_for_servers(queues).await?;
-            let waiting = waiting(&self.statuses(queues).await?);
+            let waiting = results::waiting(&self.statuses(queues).await?);
             if waiting == 0 {
                 calm += 1;
             } else {
@@ -222,7 +218,7 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
         let (mut calm, mut before, mut told) = (0, 0, Instant::now());
         while calm < CALM {
             sleep(LOOK).await;
-            let waiting = waiting(&self.statuses(queues).await?);
+            let waiting = results::waiting(&self.statuses(queues).await?);
             let (taken, in_hand) = metrics.in_hand();
             calm = if waiting == 0 && in_hand == 0 && taken == before { calm + 1 } else { 0 };
             before = taken;
@@ -272,20 +268,14 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
                 ));
             }
         }
+        setup::bind_queues(self.session, self.topology, count).await?;
         for slot in slots() {
-            let own = queue_of(slot, count);
-            let key = key_of(slot);
-            self.session.bind(&self.topology.results_queue(own).name, &exchange, &key).await?;
-            for other in (0..count).filter(|number| *number != own) {
+            for other in (0..count).filter(|number| *number != queue_of(slot, count)) {
                 let queue = self.topology.results_queue(other).name;
-                self.session.unbind(&queue, &exchange, &key).await?;
+                self.session.unbind(&queue, &exchange, &key_of(slot)).await?;
             }
         }
         self.free_of_master().await.context("cannot take bindings away")?;
         Ok(())
     }
-}
-
-fn waiting(statuses: &[QueueStatus]) -> u64 {
-    statuses.iter().map(|status| u64::from(status.messages)).sum()
 }

@@ -46,6 +46,15 @@ pub struct Parts<B, St> {
     pub random: Random,
 }
 
+impl<B, St> Parts<B, St> {
+    /// On this machine's clock and randomness, with nothing known and nothing counted yet.
+    pub fn new(broker: B, store: St, topology: Topology, config: ServerSection) -> Self {
+        let clock = Clock::system();
+        let (health, metrics) = (Health::new(clock.clone()), Metrics::default());
+        Self { broker, store, topology, config, health, metrics, clock, random: Random::from_system() }
+    }
+}
+
 /// Serves until `stop` resolves, then finishes what was begun.
 ///
 /// # Errors

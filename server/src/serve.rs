@@ -5,13 +5,10 @@ use tracing::info;
 use vogeler_messaging::{Broker, Topology};
 use vogeler_process::signals::{ReloadSignal, StopSignals};
 use vogeler_process::supervisor;
-use vogeler_protocol::{Clock, Random};
 use vogeler_store::Store;
 
 use crate::config::ServerSection;
-use crate::health::Health;
 use crate::http;
-use crate::metrics::Metrics;
 use crate::run::{Parts, run};
 
 /// Serves until TERM or INT, and answers for its health meanwhile where it is told to.
@@ -38,10 +35,9 @@ pub async fn serve<B: Broker, St: Store>(
     }
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let mut hangup = ReloadSignal::listen().context("cannot listen for signals")?;
-    let (clock, random, address) = (Clock::system(), Random::from_system(), config.http);
-    let (health, metrics) = (Health::new(clock.clone()), Metrics::default());
-    let monitored = (store.clone(), health.clone(), metrics.clone());
-    let parts = Parts { broker, store, topology, config, health, metrics, clock, random };
+    let address = config.http;
+    let parts = Parts::new(broker, store, topology, config);
+    let monitored = (parts.store.clone(), parts.health.clone(), parts.metrics.clone());
     let stop = async move {
         loop {
             tokio::select! {

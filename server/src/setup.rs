@@ -62,15 +62,27 @@ pub async fn declare<S: Session>(session: &S, topology: &Topology) -> Result<Vec
     Ok(notices)
 }
 
+/// The queues of results for a broker that has none, with their slots.
+pub(crate) async fn declare_queues<S: Session>(session: &S, topology: &Topology) -> Result<(), Lost> {
+    create_queues(session, topology).await?;
+    bind_queues(session, topology, topology.queues).await
+}
+
 /// The queues of results for a broker that has none. The highest comes first: with the lowest all of them are there, and
 /// nobody counts some.
-pub(crate) async fn declare_queues<S: Session>(session: &S, topology: &Topology) -> Result<(), Lost> {
+pub(crate) async fn create_queues<S: Session>(session: &S, topology: &Topology) -> Result<(), Lost> {
     for number in (0..topology.queues).rev() {
         session.declare_queue(&topology.results_queue(number)).await?;
     }
+    Ok(())
+}
+
+/// Binds each slot to its queue, of so many.
+pub(crate) async fn bind_queues<S: Session>(session: &S, topology: &Topology, count: u32) -> Result<(), Lost> {
+    let exchange = topology.slots_exchange().name;
     for slot in slots() {
-        let queue = topology.results_queue(queue_of(slot, topology.queues));
-        session.bind(&queue.name, &topology.slots_exchange().name, &key_of(slot)).await?;
+        let queue = topology.results_queue(queue_of(slot, count));
+        session.bind(&queue.name, &exchange, &key_of(slot)).await?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use vogeler_store::Store;
 use crate::prefetch;
 use crate::roll::{self, Roll};
 use crate::run::{Parts, Sessions};
+use crate::setup;
 use crate::tenure::{End, Entry, Leave, Over, Tenure};
 
 /// How often whoever stands aside asks whether results are still being moved.
@@ -118,10 +119,7 @@ impl<B: Broker, St: Store> Ways<'_, B, St> {
         }
         let mut found = results::in_force(session, topology).await?;
         if found.is_empty() {
-            // The highest first: with the lowest all of them are there, and nobody counts some.
-            for number in (0..topology.queues).rev() {
-                session.declare_queue(&topology.results_queue(number)).await?;
-            }
+            setup::create_queues(session, topology).await?;
             found = results::in_force(session, topology).await?;
         }
         let count = u32::try_from(found.len()).unwrap_or(SLOTS);

@@ -4,10 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use vogeler_protocol::{Clock, Random};
 use vogeler_server::config::ServerSection;
-use vogeler_server::health::Health;
-use vogeler_server::metrics::Metrics;
 use vogeler_server::run::{Parts, run};
 
 use super::recording::Recording;
@@ -61,16 +58,7 @@ pub async fn serve(mut site: Site, config: ServerSection) -> anyhow::Result<()> 
     let couch = site.couch()?;
     let store = Recording::new(couch.clone(), order.record.as_deref())?;
     let broker = Watch::new(site.amqp("vogeler-blowout server")?);
-    let parts = Parts {
-        broker: broker.clone(),
-        store: store.clone(),
-        topology: site.topology(),
-        config,
-        health: Health::new(Clock::system()),
-        metrics: Metrics::default(),
-        clock: Clock::system(),
-        random: Random::from_system(),
-    };
+    let parts = Parts::new(broker.clone(), store.clone(), site.topology(), config);
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     let serving = run(parts, stopping.cancelled_owned());

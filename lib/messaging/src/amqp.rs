@@ -110,6 +110,17 @@ impl AmqpBroker {
         Self { settings }
     }
 
+    /// The virtual host: the one that the URL names, or that is set, or `/`.
+    pub fn vhost(&self) -> String {
+        let path = self.settings.url.path().trim_start_matches('/');
+        let in_url = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        match (in_url.as_ref(), &self.settings.vhost) {
+            ("", Some(vhost)) => vhost.clone(),
+            ("", None) => "/".to_owned(),
+            (vhost, _) => vhost.to_owned(),
+        }
+    }
+
     fn uri(&self) -> Result<AMQPUri, String> {
         let url = &self.settings.url;
         let scheme = match url.scheme() {
@@ -118,12 +129,6 @@ impl AmqpBroker {
             other => return Err(format!("{other}:// is neither amqp:// nor amqps://")),
         };
         let port = url.port().unwrap_or(if scheme == AMQPScheme::AMQPS { 5671 } else { 5672 });
-        let in_url = percent_encoding::percent_decode_str(url.path().trim_start_matches('/')).decode_utf8_lossy();
-        let vhost = match (in_url.as_ref(), &self.settings.vhost) {
-            ("", Some(vhost)) => vhost.clone(),
-            ("", None) => "/".to_owned(),
-            (vhost, _) => vhost.to_owned(),
-        };
         Ok(AMQPUri {
             scheme,
             authority: AMQPAuthority {
@@ -134,7 +139,7 @@ impl AmqpBroker {
                 host: url.host_str().ok_or("it names no host")?.trim_matches(['[', ']']).to_owned(),
                 port,
             },
-            vhost,
+            vhost: self.vhost(),
             query: AMQPQueryString {
                 frame_max: Some(self.settings.frames.bytes()),
                 heartbeat: Some(HEARTBEAT),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 use vogeler_process::address::BadAddress;
 use vogeler_process::secret::UnreadFile;
 use vogeler_process::{Address, Flag, Secret};
@@ -96,18 +97,28 @@ impl BrokerSection {
     /// # Errors
     /// What [`BadBrokerSection`] lists.
     pub fn amqp(&self, name: &str, frames: Frames) -> Result<AmqpBroker, BadBrokerSection> {
-        let address = Address::parse(&self.url, &["amqp", "amqps"])?;
-        let (set, file) = (self.password.as_ref(), self.password_file.as_deref());
-        let password = Secret::choose(set, file, address.password())?.unwrap_or_else(|| Secret::new(LOCAL_LOGIN));
+        let (url, username, password) = self.login()?;
         Ok(AmqpBroker::new(AmqpSettings {
-            url: address.url().clone(),
+            url,
             vhost: self.vhost.clone(),
-            username: self.username.clone().or_else(|| address.username()).unwrap_or_else(|| LOCAL_LOGIN.into()),
+            username,
             password,
             ca_file: self.ca_file.clone(),
             name: name.to_owned(),
             frames,
         }))
+    }
+
+    /// The broker's URL without a password, the login and its password.
+    ///
+    /// # Errors
+    /// What [`BadBrokerSection`] lists.
+    pub fn login(&self) -> Result<(Url, String, Secret), BadBrokerSection> {
+        let address = Address::parse(&self.url, &["amqp", "amqps"])?;
+        let (set, file) = (self.password.as_ref(), self.password_file.as_deref());
+        let password = Secret::choose(set, file, address.password())?.unwrap_or_else(|| Secret::new(LOCAL_LOGIN));
+        let username = self.username.clone().or_else(|| address.username()).unwrap_or_else(|| LOCAL_LOGIN.into());
+        Ok((address.url().clone(), username, password))
     }
 
     /// The topology under the section's names.

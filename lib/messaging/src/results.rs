@@ -21,6 +21,20 @@ pub async fn in_force<S: Session>(session: &S, topology: &Topology) -> Result<Ve
     Ok(found)
 }
 
+/// What these queues are called, so many from the first on, for a sentence.
+pub fn place(topology: &Topology, count: usize) -> String {
+    let first = topology.results_queue(0).name;
+    match count {
+        0 | 1 => first,
+        _ => format!("{first} to {}", count - 1),
+    }
+}
+
+/// How many results wait in these queues.
+pub fn waiting(queues: &[QueueStatus]) -> u64 {
+    queues.iter().map(|queue| u64::from(queue.messages)).sum()
+}
+
 /// Whether `vogeler-server setup` is changing the queues, or has been interrupted while it did. Costs the session a
 /// channel where it is not.
 ///

@@ -105,12 +105,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
             Ok::<_, Lost>((queues, results::are_moving(session, topology).await?))
         };
         let Ok((queues, moving)) = asked.await else { return };
-        let first = topology.results_queue(0).name;
-        let place = match queues.len() {
-            0 | 1 => first.clone(),
-            count => format!("{first} to {}", count - 1),
-        };
-        let waiting: u64 = queues.iter().map(|queue| u64::from(queue.messages)).sum();
+        let (place, waiting) = (results::place(topology, queues.len()), results::waiting(&queues));
         let consumed = queues.iter().any(|queue| queue.is_consumed());
         let sentence = match (queues.len(), moving, consumed, waiting) {
             (_, true, _, _) => {
@@ -118,7 +113,7 @@ impl<B: Broker, St: Store> Running<'_, B, St> {
                                 any more it was interrupted, and has to be run again"
                     .to_owned()
             }
-            (0, ..) => format!("there is no queue {first}; run vogeler-server setup"),
+            (0, ..) => format!("there is no queue {place}; run vogeler-server setup"),
             (_, _, false, _) => {
                 format!("no vogeler-server is connected: {waiting} results wait in {place} and are stored once it is")
             }
