@@ -40,6 +40,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${VOGELER_SERVICES_CACHE:-$top/target/services}
 pouchdb_version=4.2.0
 start_seconds=120 # RabbitMQ takes 5 s on an idle machine
+least_disk_mb=50  # RabbitMQ's own default
 stop_seconds=20   # and 6 s to stop
 
 say() { printf 'services: %s\n' "$*"; }
@@ -413,7 +414,7 @@ management.tcp.ip = 127.0.0.1
 management.tcp.port = $management_port
 load_definitions = $at/definitions.json
 loopback_users = none
-disk_free_limit.absolute = 50MB
+disk_free_limit.absolute = ${least_disk_mb}MB
 log.console = false
 log.file = $dir/log/rabbitmq-node.log
 log.file.level = info
@@ -532,6 +533,7 @@ start() {
     stop
     rm -rf "${dir:?}"
     mkdir -p "$(dirname "$dir")"
+    refuse_full_disk
     umask 077
     mkdir -p "$dir/log" "$dir/tls"
     mark=$(cat /proc/sys/kernel/random/uuid)
@@ -551,6 +553,14 @@ start() {
     trap - EXIT INT TERM HUP
     describe
     put VOGELER_TEST_VERSIONS "RabbitMQ $(rabbitmq_version)${couchdb:+ and $(couchdb_version)}" >>"$dir/env"
+}
+
+# A broker that comes under its limit takes no message any more, and says so to nobody who waits for one.
+refuse_full_disk() {
+    local free
+    free=$(df --output=avail -k "$(dirname "$dir")" | tail -n 1)
+    [ "$((free / 1024))" -ge $((least_disk_mb * 4)) ] ||
+        die "only $((free / 1024)) MB are free under $dir, and RabbitMQ stops taking messages at $least_disk_mb MB; make room (target/debug grows with each change)"
 }
 
 # Only a directory that an earlier start has made, or an empty one, is ever cleared.
