@@ -115,14 +115,10 @@ impl Fleet {
         result.machine_id = Some(self.instances[index].simple().to_string());
         result.epoch = Some(1);
         result.seq = Some(seq);
-        let properties = Properties {
-            message_id: Some(self.random.uuid().to_string()),
-            kind: Some("result".into()),
-            content_type: Some(message::JSON.into()),
-            persistent: true,
-            ..Properties::default()
-        };
-        Message { body: result.encode(), properties }
+        let mut message = json_message(result.encode());
+        message.properties.message_id = Some(self.random.uuid().to_string());
+        message.properties.kind = Some("result".into());
+        message
     }
 
     /// Counts the last result of a node as confirmed, however it was published.
@@ -305,7 +301,17 @@ pub fn noise(random: &Random, bytes: usize) -> String {
     text
 }
 
-async fn publish(session: &impl Session, node: &NodeName, message: Message) -> Result<(), PublishError> {
+/// A message of JSON as clients send it, of nobody in particular.
+pub fn json_message(body: impl Into<Vec<u8>>) -> Message {
+    let properties = Properties { content_type: Some(message::JSON.into()), persistent: true, ..Properties::default() };
+    Message { body: body.into(), properties }
+}
+
+/// Publishes it where the results of that node go, whatever is in it.
+///
+/// # Errors
+/// The broker did not take it.
+pub async fn publish(session: &impl Session, node: &NodeName, message: Message) -> Result<(), PublishError> {
     let (exchange, key) = (Topology::default().master, slot_key(node));
     session.publish(Publish { exchange: &exchange, routing_key: &key, mandatory: true, message }).await
 }

@@ -14,9 +14,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use vogeler_messaging::amqp::AmqpSession;
-use vogeler_messaging::topology::slot_key;
-use vogeler_messaging::{Message, Properties, Publish, QueueStatus, Session as _};
+use vogeler_messaging::{QueueStatus, Session as _};
 use vogeler_protocol::NodeName;
+use vogeler_tests::fleet::{self, json_message};
 use vogeler_tests::program::{binary, command};
 use vogeler_tests::{Account, Outcome, Program, Site, eventually, torture};
 
@@ -33,17 +33,10 @@ fn nodes() -> Vec<NodeName> {
 /// Each counts on its own; it is sent anew what the broker has not confirmed.
 async fn publish(session: &AmqpSession, node: &NodeName, command: &str, number: u64) {
     let body = json!({ "v": 1, "node": node, "command": command, "outcome": "ok", "data": number });
-    let properties = Properties {
-        content_type: Some("application/json".to_owned()),
-        // What comes again because its server was killed is known to be older than what stands.
-        timestamp: Some(1_700_000_000 + number),
-        persistent: true,
-        ..Properties::default()
-    };
-    let message = Message { body: body.to_string().into_bytes(), properties };
-    let key = slot_key(node);
-    let publish = Publish { exchange: "vogeler.master.in", routing_key: &key, mandatory: true, message };
-    session.publish(publish).await.unwrap();
+    let mut message = json_message(body.to_string());
+    // What comes again because its server was killed is known to be older than what stands.
+    message.properties.timestamp = Some(1_700_000_000 + number);
+    fleet::publish(session, node, message).await.unwrap();
 }
 
 /// Sends every node's results, one after the other, until it is over; how many each has sent. Each number goes to a key

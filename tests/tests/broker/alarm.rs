@@ -1,8 +1,8 @@
 //! The broker takes nothing for a while: it is short of memory.
 
 use nix::sys::signal::Signal;
-use vogeler_messaging::topology::slot_key;
-use vogeler_messaging::{Message, Properties, Publish, Session as _};
+use vogeler_messaging::Session as _;
+use vogeler_tests::fleet::{self, json_message};
 use vogeler_tests::private::PrivateBroker;
 use vogeler_tests::{Fleet, Site, eventually, torture};
 
@@ -21,17 +21,10 @@ const POISON: [&str; 3] = ["poison1", "poison2", "poison3"];
 
 async fn send_poison(site: &Site) {
     let session = site.session().await;
-    let key = slot_key(&"web01".parse().unwrap());
     for id in POISON {
-        let properties = Properties {
-            message_id: Some(id.to_owned()),
-            content_type: Some("application/json".to_owned()),
-            persistent: true,
-            ..Properties::default()
-        };
-        let message = Message { body: b"words, not JSON".to_vec(), properties };
-        let publish = Publish { exchange: "vogeler.master.in", routing_key: &key, mandatory: true, message };
-        session.publish(publish).await.unwrap();
+        let mut message = json_message("words, not JSON");
+        message.properties.message_id = Some(id.to_owned());
+        fleet::publish(&session, &"web01".parse().unwrap(), message).await.unwrap();
     }
     session.close().await;
 }

@@ -20,10 +20,9 @@ mod table;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use vogeler_messaging::topology::slot_key;
-use vogeler_messaging::{Message, Properties, Publish, Session};
+use vogeler_messaging::{Message, Session};
 use vogeler_store::Store as _;
-use vogeler_tests::{Program, Site, eventually};
+use vogeler_tests::{Program, Site, eventually, fleet};
 
 /// How large the good results are.
 const BYTES: usize = 200;
@@ -34,20 +33,14 @@ const ONE_LANE: [(&str, &str); 3] =
 
 /// Publishes as whoever may publish results can; the broker cares for the slot, not for what is in it.
 async fn publish(session: &impl Session, message: Message) {
-    let key = slot_key(&"poison".parse().unwrap());
-    let publish = Publish { exchange: "vogeler.master.in", routing_key: &key, mandatory: true, message };
-    session.publish(publish).await.unwrap();
+    fleet::publish(session, &"poison".parse().unwrap(), message).await.unwrap();
 }
 
 /// A JSON message of that id.
 fn json_message(id: &str, body: impl Into<Vec<u8>>) -> Message {
-    let properties = Properties {
-        message_id: Some(id.to_owned()),
-        content_type: Some("application/json".to_owned()),
-        persistent: true,
-        ..Properties::default()
-    };
-    Message { body: body.into(), properties }
+    let mut message = fleet::json_message(body);
+    message.properties.message_id = Some(id.to_owned());
+    message
 }
 
 /// A good result of the key `c` whose data is that JSON text; the message has the node's name for its id.
