@@ -22,12 +22,14 @@ pub struct Group {
     pub guessed: bool,
     /// How often the database has failed over it.
     pub failures: u32,
+    /// How often it has failed over everything beside it, too.
+    pub rounds: u32,
 }
 
 impl Group {
     /// Not merged with anything yet.
     pub fn of(node: NodeName, incoming: Vec<Incoming>) -> Self {
-        Self { node, incoming, merged: None, stale: false, guessed: false, failures: 0 }
+        Self { node, incoming, merged: None, stale: false, guessed: false, failures: 0, rounds: 0 }
     }
 
     /// Merges everything with the record as it was read, or as it is kept in memory.
@@ -64,6 +66,17 @@ impl Group {
 /// A group that has to be read from the database before it is merged again.
 pub fn unread(group: Group) -> Group {
     Group { merged: None, stale: true, guessed: false, ..group }
+}
+
+/// The same, where somebody else has written the record meanwhile: it may have been whoever consumes now, and these very
+/// results and later ones.
+pub fn overtaken(mut group: Group) -> Group {
+    for incoming in &mut group.incoming {
+        if let Content::Result(arrival) = &mut incoming.content {
+            arrival.again = true;
+        }
+    }
+    unread(group)
 }
 
 /// Splits a batch that was refused; the one group, where there is but one.

@@ -32,8 +32,11 @@ const LINGERING: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// So many looks in a row find nothing in the queue and nothing in hand before it counts as worked off: a delivery may be
-/// between the two.
+/// between the two. Where that was wrong, it is twice as many the next time, up to [`MOST_CALM`].
 const CALM: u32 = 4;
+
+/// A minute of looks, in which 5 MiB come over the slowest of links.
+const MOST_CALM: u32 = 240;
 
 /// Between two words about how far it is.
 const WORD: Duration = Duration::from_secs(10);
@@ -54,7 +57,11 @@ pub(crate) async fn arrange<B: Broker, St: Store>(
         let found = mover.look().await?;
         match found.next(parts.topology.queues) {
             Next::Rest => break,
-            Next::Create => setup::declare_queues(session, &parts.topology).await?,
+            Next::Create => {
+                setup::declare_queues(session, &parts.topology).await?;
+                // A server that has made its own at the same moment counts them again.
+                mover.delete(&servers_queue().name).await?;
+            }
             Next::Unmark => mover.delete(&switching_queue().name).await?,
             Next::Begin => mover.begin(&found).await?,
             Next::Finish(count) => mover.finish(count).await?,
@@ -119,6 +126,12 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
             "moving results from {from} to {to} queues; it may be interrupted, and has to be run again then: servers \
              stand aside until it is done"
         ));
+        if !found.moving && from > 0 {
+            // What an earlier version has bound goes the way of today first. With both ways, and none of the slots bound, a
+            // result would come to the first queue and to the one behind the exchange of the slots.
+            setup::bind_queues(self.session, self.topology, from).await?;
+            self.free_of_master().await?;
+        }
         let moving = self.topology.moving_queue();
         self.session.declare_queue(&moving).await?;
         self.session.bind(&moving.name, &self.topology.moving_exchange().name, "").await?;
@@ -162,9 +175,12 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
         let since = Instant::now();
         let mut told = false;
         loop {
-            let statuses = self.statuses(queues).await?;
-            let consumed = queues.iter().zip(&statuses).find(|(_, status)| status.is_consumed());
-            let Some((queue, _)) = consumed else { return Ok(()) };
+            let mut consumed = None;
+            for queue in queues {
+                let status = self.session.queue_status(queue).await?;
+                consumed = consumed.or_else(|| status.filter(|status| status.is_consumed()).map(|_| queue));
+            }
+            let Some(queue) = consumed else { return Ok(()) };
             ensure!(
                 since.elapsed() < PATIENCE,
                 "{queue} is still consumed after {} s: a server of an earlier version has to be stopped, one that waits \
@@ -180,47 +196,50 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
     }
 
     /// Merges what is in these queues, as a server does, until nothing is left and nobody has anything of it.
+    ///
+    /// They are consumed whatever is said to be in them: a broker says 0 of a queue whose quorum does not answer.
     async fn work_off(&mut self, queues: &[String]) -> anyhow::Result<()> {
-        // Twice: a message that was routed before the slot was taken away may arrive now; and a broker whose quorum is
-        // being elected says 0 of everything.
-        let mut calm = 0;
-        while calm < 2 {
-            if calm > 0 {
-                sleep(LOOK).await;
-            }
+        let mut calm = CALM;
+        loop {
             self.wait_for_servers(queues).await?;
             let waiting = results::waiting(&self.statuses(queues).await?);
-            if waiting == 0 {
-                calm += 1;
-            } else {
-                calm = 0;
+            if waiting > 0 {
                 (self.say)(format!("moving results: working off {waiting}"));
-                self.take(queues).await?;
             }
+            self.take(queues, calm).await?;
+            // What was given back, and a server that was not seen before, show now.
+            sleep(LOOK).await;
+            let idle = |status: &QueueStatus| status.messages == 0 && !status.is_consumed();
+            if self.statuses(queues).await?.iter().all(idle) {
+                return Ok(());
+            }
+            calm = (calm * 2).min(MOST_CALM);
         }
-        Ok(())
     }
 
     /// Runs a server on exactly these queues until they are empty.
-    async fn take(&mut self, queues: &[String]) -> anyhow::Result<()> {
+    async fn take(&mut self, queues: &[String], calm: u32) -> anyhow::Result<()> {
         // What it counts is its own: it is asked whether anything is in hand.
         let parts = Parts { metrics: Metrics::default(), ..self.parts.clone() };
         let mut outcome = Ok(());
         let empty = async {
-            outcome = self.until_empty(queues, &parts.metrics).await;
+            outcome = self.until_empty(queues, &parts.metrics, calm).await;
         };
         Box::pin(run::work_off(&parts, queues.to_vec(), empty)).await?;
         outcome
     }
 
-    /// Waits until nothing waits and nothing is in hand.
-    async fn until_empty(&mut self, queues: &[String], metrics: &Metrics) -> anyhow::Result<()> {
+    /// Waits until nothing waits and nothing is in hand, for so many looks. Of a queue that is said to have no consumer
+    /// nothing is known: ours is there.
+    async fn until_empty(&mut self, queues: &[String], metrics: &Metrics, looks: u32) -> anyhow::Result<()> {
         let (mut calm, mut before, mut told) = (0, 0, Instant::now());
-        while calm < CALM {
+        while calm < looks {
             sleep(LOOK).await;
-            let waiting = results::waiting(&self.statuses(queues).await?);
+            let statuses = self.statuses(queues).await?;
+            let waiting = results::waiting(&statuses);
+            let known = statuses.iter().all(|status| status.is_consumed());
             let (taken, in_hand) = metrics.in_hand();
-            calm = if waiting == 0 && in_hand == 0 && taken == before { calm + 1 } else { 0 };
+            calm = if known && waiting == 0 && in_hand == 0 && taken == before { calm + 1 } else { 0 };
             before = taken;
             if told.elapsed() > WORD {
                 (self.say)(format!("moving results: {waiting} wait, {in_hand} are being stored"));
@@ -230,12 +249,11 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
         Ok(())
     }
 
+    /// Of those that are there: one that somebody has deleted has nothing.
     async fn statuses(&self, queues: &[String]) -> Result<Vec<QueueStatus>, Lost> {
         let mut statuses = Vec::with_capacity(queues.len());
         for queue in queues {
-            // One that somebody has deleted has nothing.
-            let nothing = QueueStatus { messages: 0, consumers: 0 };
-            statuses.push(self.session.queue_status(queue).await?.unwrap_or(nothing));
+            statuses.extend(self.session.queue_status(queue).await?);
         }
         Ok(statuses)
     }

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use vogeler_messaging::topology::key_of;
 use vogeler_messaging::{Broker, ConsumeOptions, Consumer, Current, Declared, Delivery, Lost, Queue, Session, results};
 use vogeler_process::supervisor;
+use vogeler_protocol::names::SLOTS;
 use vogeler_store::Store;
 
 use crate::batch::{Batches, Limits};
@@ -90,12 +91,14 @@ impl From<Lost> for End {
 /// What a consumer sees to before it takes anything.
 #[derive(Debug, Clone)]
 pub(crate) enum Entry {
-    /// That results are not moved; then the queue is declared and bound by its slots.
+    /// That results are not moved and were not; then the queue is declared and bound by its slots.
     First {
         /// The queue.
         queue: Queue,
         /// Those that it takes.
         slots: Vec<u32>,
+        /// How many queues there were when that was found out.
+        count: u32,
     },
     /// That results are not moved.
     Again,
@@ -180,11 +183,23 @@ impl<B: Broker, St: Store> Tenure<B, St> {
         match entry {
             Entry::Unasked => None,
             Entry::Again => self.make_room().await,
-            Entry::First { queue, slots } => match self.make_room().await {
+            Entry::First { queue, slots, count } => match self.make_room().await {
                 Some(end) => Some(end),
-                None => self.bind(queue, slots).await.err().map(End::from),
+                None => match self.are_still(*count).await {
+                    Ok(true) => self.bind(queue, slots).await.err().map(End::from),
+                    Ok(false) => Some(End::Leave(Leave::Moving)),
+                    Err(lost) => Some(lost.into()),
+                },
             },
         }
+    }
+
+    /// Whether there are as many queues as were counted: a whole move may have passed since. From now on none can.
+    async fn are_still(&self, count: u32) -> Result<bool, Lost> {
+        let name = |number| self.parts.topology.results_queue(number).name;
+        let session = &self.sessions.consuming;
+        let last = session.queue_status(&name(count.saturating_sub(1))).await?.is_some();
+        Ok(last && (count >= SLOTS || session.queue_status(&name(count)).await?.is_none()))
     }
 
     /// How this ends where results are being moved, or where that cannot be told.

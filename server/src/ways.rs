@@ -135,13 +135,16 @@ impl<B: Broker, St: Store> Ways<'_, B, St> {
         }
         let entry = |number| {
             let queue = topology.results_queue(number);
-            (queue.name.clone(), Entry::First { queue, slots: slots_of(number, count).collect() })
+            (queue.name.clone(), Entry::First { queue, slots: slots_of(number, count).collect(), count })
         };
         Ok(Some((0..count).map(entry).collect()))
     }
 
     /// Waits until results are no longer being moved.
     async fn stand_aside(&self) -> Result<(), Over> {
+        if !results::are_moving(&self.sessions.consuming, &self.parts.topology).await? {
+            return Ok(());
+        }
         warn!(
             "vogeler-server setup moves results to other queues; standing aside until that is done. Where none runs \
              any more it was interrupted, and has to be run again"
@@ -215,11 +218,7 @@ impl<B: Broker, St: Store> Abreast<'_, B, St> {
                     Some(ended) => self.ended(ended),
                     None => break,
                 },
-                () = called(roll.as_mut()), if stays => {
-                    if let Err(lost) = self.answer(&mut roll).await {
-                        self.leave(Leave::Over(lost.into()));
-                    }
-                }
+                () = called(roll.as_mut()), if stays => self.answer().await,
                 () = sleep_until(look), if stays && roll.is_some() && self.ways.len() > 1 => {
                     look = Instant::now() + self.until_next_look();
                     if let Err(lost) = self.balance().await {
@@ -259,15 +258,13 @@ impl<B: Broker, St: Store> Abreast<'_, B, St> {
         }
     }
 
-    /// The queue of the servers is gone: because results are moved, or because somebody deleted it.
-    async fn answer(&mut self, roll: &mut Option<Roll<B::Session>>) -> Result<(), Lost> {
-        let session = &self.sessions.consuming;
-        if results::are_moving(session, &self.parts.topology).await? {
-            self.leave(Leave::Moving);
-        } else {
-            *roll = Some(Roll::join(session).await?);
+    /// The queue of the servers is gone: because results are moved, or were; the queues are to be counted again. Or the
+    /// connection is.
+    async fn answer(&self) {
+        match roll::servers(&self.sessions.consuming).await {
+            Ok(_) => self.leave(Leave::Moving),
+            Err(lost) => self.leave(Leave::Over(lost.into())),
         }
-        Ok(())
     }
 
     /// Passes one queue on where this server holds more than its share. It drains, and consumes again behind those that

@@ -16,7 +16,7 @@ use vogeler_protocol::{Clock, NodeName, Random, Record};
 use vogeler_store::{Fate, PutError, Row, Store, StoreError};
 
 use crate::batch::Batches;
-use crate::group::{Group, halve, take_apart, unread};
+use crate::group::{Group, halve, overtaken, take_apart, unread};
 use crate::health::Health;
 use crate::intake::{Content, Incoming};
 use crate::metrics::Metrics;
@@ -32,6 +32,10 @@ const MOST_BYTES: usize = 2 << 20;
 /// How often a row that fails for no known reason is tried, with pauses of 1, 2, 4 and 8 s: what runs the
 /// database's functions may have to be started anew.
 const TRIES: u32 = 5;
+
+/// How often all rows of a request may fail, at 2 s each, before they are tried by halves: two minutes, in which what runs
+/// the database's functions can be back.
+const ROUNDS: u32 = 60;
 
 /// How often a document may stand alone before a database that answers every trial write and never this
 /// one. With the waits between, which grow to 10 s, that is well over half a minute.
@@ -99,6 +103,9 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             self.read_and_merge(&mut batch).await?;
             let (mut writing, settled): (Vec<_>, Vec<_>) = batch.into_iter().partition(Group::writes);
             self.settle(settled.into_iter().map(|group| (group, None)).collect()).await;
+            // Whoever has lost its consumer may be behind the next one, which has taken the same results and later ones. What
+            // was read before this look meets a conflict if so.
+            self.still_ours()?;
             let rows = request(&mut writing, &mut pending);
             if rows.is_empty() {
                 continue;
@@ -145,6 +152,10 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         Ok(())
     }
 
+    fn still_ours(&self) -> Result<(), GivenUp> {
+        if self.give_up.is_cancelled() { Err(GivenUp) } else { Ok(()) }
+    }
+
     /// Reads the records that are not at hand, in one request, and merges.
     async fn read_and_merge(&mut self, batch: &mut [Group]) -> Result<(), GivenUp> {
         let clock = self.clock.clone();
@@ -157,7 +168,9 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             for group in batch.iter_mut().filter(|group| group.merged.is_none() && !group.stale) {
                 let begun = group.begun(&clock);
                 group.merge(Record::new(group.node.clone(), begun), &clock);
-                group.guessed = true;
+                // What writes nothing would be settled with nobody having looked.
+                group.guessed = group.writes();
+                group.merged = group.merged.take().filter(|_| group.guessed);
             }
         }
         let missing: Vec<NodeName> =
@@ -206,10 +219,15 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
         if fates.len() > 1 && fates.iter().all(|fate| matches!(fate, Fate::Failed { .. })) {
             warn!(rows = fates.len(), "the database failed over every record of a request; trying again");
             self.pause(1).await;
-            if self.give_up.is_cancelled() {
-                return Err(GivenUp);
+            self.still_ours()?;
+            let again: Vec<Group> =
+                writing.into_iter().map(|group| Group { rounds: group.rounds + 1, ..unread(group) }).collect();
+            if again.iter().any(|group| group.rounds < ROUNDS) {
+                return Ok(again);
             }
-            return Ok(writing.into_iter().map(unread).collect());
+            // It may be each of them that it fails over. Those that stand alone are counted for themselves.
+            halve(again, pending);
+            return Ok(Vec::new());
         }
         let wrong = |(group, fate): &(&Group, &Fate)| group.guessed && **fate == Fate::Conflict;
         let wrong = writing.iter().zip(&fates).filter(wrong).count();
@@ -220,11 +238,13 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             match fate {
                 Fate::Stored { rev } => stored.push((group, Some(rev))),
                 Fate::Conflict => {
-                    if !group.guessed {
+                    if group.guessed {
+                        again.push(unread(group));
+                    } else {
                         self.metrics.conflict();
                         debug!(node = %group.node, "somebody else has written this record; merging again");
+                        again.push(overtaken(group));
                     }
-                    again.push(unread(group));
                 }
                 Fate::Forbidden { reason } => {
                     if let Some(incoming) = take_apart(group, pending) {
@@ -303,6 +323,7 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             let read = document.and_then(|text| Record::from_document(incoming.node.clone(), &text, now).ok());
             let mut record = read.unwrap_or_else(|| Record::new(incoming.node.clone(), now));
             if record.apply_too_large(arrival).writes() {
+                self.still_ours()?;
                 let row = Row { id: incoming.node.clone(), document: record.to_document() };
                 match self.store.put(&[row]).await {
                     Ok(fates) if fates.first() == Some(&Fate::Conflict) => continue,

@@ -1,9 +1,13 @@
 //! A database and a broker that fail in ways of their own.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use vogeler_store::{Fate, PutError, StoreError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use vogeler_store::{Fate, PutError, Row, Store as _, StoreError};
 
 use crate::served::{Served, until};
 
@@ -58,6 +62,87 @@ async fn where_every_row_fails_no_record_is_to_blame() {
     .await;
     assert!(asked.load(Ordering::Relaxed) > 12, "the requests failed as a whole");
     assert_eq!(served.dead().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_fail_together_for_ever_are_set_aside() {
+    let served = Served::start().await;
+    served.store.answer(|rows| {
+        let failed = Fate::Failed { error: "TypeError".into(), reason: "x is undefined".into() };
+        rows.iter().all(|row| row.id.as_str().starts_with("bad")).then(|| Ok(vec![failed; rows.len()]))
+    });
+    served.store.go_away(true);
+    for number in 0..10 {
+        served.send(&format!("bad{number}"), 1).await;
+    }
+    served.store.go_away(false);
+    until("they are set aside", 30, async || served.dead().await == 10).await;
+    served.send("good", 1).await;
+    until("what comes later is stored", 1, async || served.holds("good", 1).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_fails_is_not_tried_in_haste_when_its_delivery_is_lost() {
+    let mut served = Served::start().await;
+    let tries = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&tries);
+    served.store.answer(move |_| {
+        noted.lock().unwrap().push(Instant::now());
+        Some(Ok(vec![Fate::Failed { error: "os_process_error".into(), reason: "{exit_status,1}".into() }]))
+    });
+    served.send("web01", 1).await;
+    until("the second try", 1, async || tries.lock().unwrap().len() == 2).await;
+    served.broker.disconnect();
+    served.connect_again().await;
+    until("it is tried again", 1, async || tries.lock().unwrap().len() > 2).await;
+    served.store.answer(|_| None);
+    until("it is stored", 1, async || served.holds("web01", 1).await).await;
+    let tries = tries.lock().unwrap().clone();
+    let hasty = tries.windows(2).filter(|two| two[1] - two[0] < Duration::from_millis(900)).count();
+    assert!(hasty <= 1, "one for the consumer that comes next, not {hasty}: {tries:?}");
+    assert_eq!(served.dead().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_lost_its_consumer_does_not_write_over_who_comes_next() {
+    let mut served = Served::with(1, 2).await;
+    let ballast = "b".repeat(1_500_000);
+    let names: Vec<String> = (0..8).map(|number| format!("a{number}")).chain(["x".to_owned()]).collect();
+    // No two of them fit into one request, so that the last one is written when the others are.
+    let rows = names.iter().map(|name| {
+        let document =
+            format!(r#"{{"_id":"{name}","system_name":"{name}","doc_type":"SystemRecord","b":"{ballast}"}}"#);
+        Row { id: name.parse().unwrap(), document: document.into() }
+    });
+    served.store.records.put(&rows.collect::<Vec<_>>()).await.unwrap();
+    let result =
+        |name: &str, data: u64| format!(r#"{{"v":1,"node":"{name}","command":"last","outcome":"ok","data":{data}}}"#);
+    served.store.go_away(true);
+    for name in &names {
+        served.send_body(name, &result(name, 1)).await;
+    }
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&writes);
+    served.store.answer(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        None
+    });
+    served.store.slow(Duration::from_secs(60));
+    served.store.go_away(false);
+    until("something is written", 5, async || writes.load(Ordering::Relaxed) > 0).await;
+    sleep(Duration::from_secs(1)).await;
+    // One of both is in the middle of a write, and has more in hand.
+    served.broker.disconnect();
+    served.connect_again().await;
+    served.store.slow(Duration::ZERO);
+    served.send_body("x", &result("x", 2)).await;
+    let last = async || {
+        let record = served.store.records.fetch(&["x".parse().unwrap()]).await.unwrap().pop().flatten().unwrap();
+        record.contains(r#""last":2"#)
+    };
+    until("the second result of x", 5, last).await;
+    sleep(Duration::from_secs(300)).await;
+    assert!(last().await, "it was written over by the first one");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::future::{Future, pending};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use vogeler_messaging::memory::{MemoryBroker, MemoryConsumer, MemorySession};
 use vogeler_messaging::{
@@ -20,12 +22,27 @@ pub(crate) struct Life {
     /// Which call is the last; none while it does not end.
     last: Option<usize>,
     over: CancellationToken,
+    /// Whether a queue that nobody consumes is said to be empty, as by a broker whose quorum does not answer.
+    dazed: bool,
+    /// How long it stands still as soon as it would consume a queue of results, and since when it does.
+    stall: Duration,
+    stalled: Arc<OnceLock<Instant>>,
 }
 
 impl Life {
     /// One that ends with the call of that number, from 0 on.
     pub(crate) fn until(call: usize) -> Self {
         Self { last: Some(call), ..Self::default() }
+    }
+
+    /// One that sees nothing in a queue unless it is consumed.
+    pub(crate) fn dazed() -> Self {
+        Self { dazed: true, ..Self::default() }
+    }
+
+    /// One that stands still for so long before it consumes.
+    pub(crate) fn stalled(stall: Duration) -> Self {
+        Self { stall, ..Self::default() }
     }
 
     /// Waits until it is over.
@@ -42,6 +59,9 @@ impl Life {
     async fn call<T>(&self, kind: &'static str, effect: impl Future<Output = T>) -> T {
         if self.over.is_cancelled() {
             return pending().await;
+        }
+        if let Some(since) = self.stalled.get() {
+            sleep_until(*since + self.stall).await;
         }
         let number = {
             let mut calls = self.calls.lock().unwrap();
@@ -104,7 +124,9 @@ impl Session for MortalSession {
     }
 
     async fn queue_status(&self, name: &str) -> Result<Option<QueueStatus>, Lost> {
-        self.life.call("look at a queue", self.inner.queue_status(name)).await
+        let status = self.life.call("look at a queue", self.inner.queue_status(name)).await?;
+        let nothing = QueueStatus { messages: 0, consumers: 0 };
+        Ok(status.map(|status| if self.life.dazed && !status.is_consumed() { nothing } else { status }))
     }
 
     async fn queue_statuses(&self, names: &[String]) -> Result<Vec<Option<QueueStatus>>, Lost> {
@@ -136,6 +158,9 @@ impl Session for MortalSession {
     }
 
     async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<MemoryConsumer, ConsumeError> {
+        if queue.starts_with("master.in.") {
+            self.life.stalled.get_or_init(Instant::now);
+        }
         self.life.call("consume", self.inner.consume(queue, options)).await
     }
 

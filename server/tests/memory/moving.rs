@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use vogeler_messaging::topology::slot_key;
+use vogeler_messaging::topology::{key_of, slot_key, slots};
 use vogeler_messaging::{Broker as _, Message, Properties, Publish, QueueStatus, Session as _, Topology};
 use vogeler_protocol::NodeName;
 use vogeler_server::setup;
@@ -179,6 +179,73 @@ async fn what_waits_while_no_server_is_there_is_worked_off_by_setup_itself() {
     // The last portion is nobody's until the queues change once more.
     served.setup(1).await;
     flow.expect_kept(&served, "no server").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_worked_off_although_the_broker_says_that_nothing_does() {
+    let served = Served::with(4, 0).await;
+    let flow = Flow::into(&served).await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(setup_until(&served, 2, &Life::dazed()).await, "a life without an end");
+    flow.over.cancel();
+    sleep(Duration::from_secs(1)).await;
+    served.setup(1).await;
+    flow.expect_kept(&served, "a quorum that does not answer").await;
+}
+
+/// A node for each slot.
+fn nodes_of_every_slot() -> BTreeMap<u32, String> {
+    let mut nodes = BTreeMap::new();
+    for name in (0..).map(|number| format!("web{number}")) {
+        nodes.entry(name.parse::<NodeName>().unwrap().slot()).or_insert(name);
+        if nodes.len() == 64 {
+            break;
+        }
+    }
+    nodes
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_held_up_over_a_whole_move_counts_the_queues_again() {
+    let mut served = Served::with(2, 0).await;
+    let slow = Mortal { inner: served.broker.clone(), life: Life::stalled(Duration::from_secs(30)) };
+    let parts = served.parts(slow, 2);
+    let metrics = parts.metrics.clone();
+    served.serve(parts);
+    sleep(Duration::from_secs(5)).await;
+    served.setup(4).await;
+    expect_queues_soon(&served, 4).await;
+    for node in nodes_of_every_slot().values() {
+        served.send(node, 1).await;
+    }
+    until("all taken", 1, async || metrics.in_hand().0 >= 64).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(metrics.in_hand(), (64, 0), "a slot of two queues has its results twice");
+}
+
+/// An earlier version had one queue, which was bound where results come in. A result is in one queue at each step away
+/// from there.
+#[tokio::test(start_paused = true)]
+async fn from_what_an_earlier_version_left_no_result_is_ever_in_two_queues() {
+    let topology = Topology::default();
+    for call in 1.. {
+        let served = Served::with(1, 0).await;
+        for slot in slots() {
+            served.session.unbind("master.in.0", &topology.slots_exchange().name, &key_of(slot)).await.unwrap();
+            served.session.bind("master.in.0", &topology.master, &key_of(slot)).await.unwrap();
+        }
+        let ended = setup_until(&served, 2, &Life::until(call)).await;
+        served.send("web01", 1).await;
+        let mut copies = 0;
+        for queue in ["master.in.0", "master.in.1", "master.in.moving"] {
+            let status = served.session.queue_status(queue).await.unwrap();
+            copies += status.map_or(0, |status| status.messages);
+        }
+        assert_eq!(copies, 1, "died with call {call}");
+        if ended {
+            break;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

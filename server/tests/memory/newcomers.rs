@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use vogeler_messaging::{Broker as _, Message, Properties};
 use vogeler_protocol::NodeName;
 use vogeler_store::{Row, Store as _};
 
@@ -49,4 +50,33 @@ async fn many_new_nodes_are_written_unread_until_that_is_wrong() {
         assert!(document.contains(&format!(r#""rack":"b{number}""#)), "what others wrote stays: {document}");
     }
     assert!(read() >= before + 400, "each of them was read before it was written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_turned_away_is_noted_although_its_node_was_taken_for_new() {
+    let mut served = Served::start().await;
+    let hello = |instance: u8, contends: bool| {
+        let body = format!(
+            r#"{{"v":1,"node":"twin","version":"0.1.0","instance":"00000000-0000-4000-8000-0000000000{instance:02}",
+                "machine_id":"m{instance}","epoch":1,"seq":1,"contends":{contends}}}"#
+        );
+        let properties = Properties { kind: Some("hello".into()), ..Properties::default() };
+        Message { body: body.into_bytes(), properties }
+    };
+    let record = async || {
+        let twin = "twin".parse().unwrap();
+        served.store.records.fetch(&[twin]).await.unwrap().pop().flatten().unwrap_or_default()
+    };
+    served.send_message("twin", hello(1, false)).await;
+    until("the first one is known", 1, async || record().await.contains("0000000001")).await;
+    // What the server has in memory is gone with its connection.
+    served.broker.disconnect();
+    served.session = served.broker.connect().await.unwrap();
+    send_from(&served, |number| format!("first{number}"), 1).await;
+    served.send_message("twin", hello(2, true)).await;
+    let record = async || {
+        let twin = "twin".parse().unwrap();
+        served.store.records.fetch(&[twin]).await.unwrap().pop().flatten().unwrap_or_default()
+    };
+    until("the clash is noted", 1, async || record().await.contains("clash")).await;
 }

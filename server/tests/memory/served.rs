@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use vogeler_messaging::memory::{MemoryBroker, MemorySession};
 use vogeler_messaging::topology::slot_key;
-use vogeler_messaging::{Acks as _, Broker as _, ConsumeOptions, Consumer as _, Message, Publish, Session, Topology};
+use vogeler_messaging::{Acks as _, Broker, ConsumeOptions, Consumer as _, Message, Publish, Session, Topology};
 use vogeler_protocol::{Clock, Group, NodeName, Random, Timestamp};
 use vogeler_server::config::ServerSection;
 use vogeler_server::health::Health;
@@ -34,6 +34,8 @@ pub(crate) struct Unsteady {
     pub(crate) records: MemoryStore,
     away: Arc<Mutex<bool>>,
     whim: Whim,
+    /// How long each write takes.
+    slow: Arc<Mutex<Duration>>,
     /// How many records it was asked for by those who write.
     pub(crate) read: Arc<AtomicUsize>,
 }
@@ -41,6 +43,11 @@ pub(crate) struct Unsteady {
 impl Unsteady {
     pub(crate) fn go_away(&self, away: bool) {
         *self.away.lock().unwrap() = away;
+    }
+
+    /// From now on a write takes so long.
+    pub(crate) fn slow(&self, slow: Duration) {
+        *self.slow.lock().unwrap() = slow;
     }
 
     /// From now on writes are answered so.
@@ -81,6 +88,8 @@ impl Store for Unsteady {
 
     async fn put(&self, rows: &[Row]) -> Result<Vec<Fate>, PutError> {
         self.there()?;
+        let slow = *self.slow.lock().unwrap();
+        sleep(slow).await;
         let answer = (self.whim.lock().unwrap())(rows);
         match answer {
             Some(answer) => answer,
@@ -137,7 +146,8 @@ impl Served {
         });
         let broker = MemoryBroker::new(clock.clone());
         let whim: Whim = Arc::new(Mutex::new(Box::new(|_: &[Row]| None)));
-        let store = Unsteady { records: MemoryStore::created(), away: Arc::default(), whim, read: Arc::default() };
+        let (away, slow, read) = Default::default();
+        let store = Unsteady { records: MemoryStore::created(), away, whim, slow, read };
         let session = broker.connect().await.unwrap();
         setup::declare(&session, &Topology { queues, ..Topology::default() }).await.unwrap();
         let health = Health::new(clock.clone());
@@ -150,9 +160,14 @@ impl Served {
             }
             parts.random = Random::seeded(7 + number);
             served.metrics.push(parts.metrics.clone());
-            served.servers.spawn(async move { run(parts, std::future::pending()).await });
+            served.serve(parts);
         }
         served
+    }
+
+    /// Runs another server.
+    pub(crate) fn serve<B: Broker>(&mut self, parts: Parts<B, Unsteady>) {
+        self.servers.spawn(async move { run(parts, std::future::pending()).await });
     }
 
     /// The parts of a program that reaches the broker in its own way, and that is configured for so many queues.
@@ -191,9 +206,12 @@ impl Served {
     }
 
     pub(crate) async fn send_body(&self, node: &str, body: &str) {
+        self.send_message(node, Message { body: body.as_bytes().to_vec(), ..Message::default() }).await;
+    }
+
+    pub(crate) async fn send_message(&self, node: &str, message: Message) {
         let node: NodeName = node.parse().unwrap();
         let (exchange, key) = (Topology::default().master, slot_key(&node));
-        let message = Message { body: body.as_bytes().to_vec(), ..Message::default() };
         let publish = Publish { exchange: &exchange, routing_key: &key, mandatory: true, message };
         self.session.publish(publish).await.unwrap();
     }
