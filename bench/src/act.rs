@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, ensure};
+use tracing::warn;
+use vogeler_process::signals::StopSignals;
 use vogeler_server::cli::Loaded;
 use vogeler_server::config::ServerSection;
 
-use crate::cli::{Action, Cli, Measure, Output, Part as Which, Showing};
-use crate::fleet::blow;
-use crate::ingest::ingest;
+use crate::cli::{Action, Cli, FleetFlags, Measure, Output, Part as Which, Showing};
+use crate::fleet::{Fleet, blow};
+use crate::ingest::{Ingest, ingest};
 use crate::meter;
 use crate::part::{Part, nodes, server};
 use crate::plot;
@@ -73,31 +75,94 @@ fn machine() -> String {
 pub async fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     let Loaded { broker, store, server, .. } = cli.load()?;
     let flags = cli.again();
-    let action = match cli.action {
+    let action = match cli.action.clone() {
         Some(Action::Part { which }) => {
-            return part(which, Site { broker, store, queues: server.queues, versions: String::new() }, server).await;
+            return part(which, Site::new(broker, store, server.queues), server).await;
         }
         Some(Action::Measure(measure)) => Some(measure),
         None => None,
     };
+    let plan = Plan::of(&cli.fleet, cli.showing, cli.svg, action, server.queues)?;
+    let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let site = Site::take(broker, store, server.queues).await?;
     let context = Context { site, flags, progress: Progress::new() };
-    let (report, showing) = match action {
-        None => (Box::pin(blow(&context, &cli.fleet.fleet()?)).await?, cli.showing),
-        Some(Measure::Ingest { ingest: wanted, showing }) => {
-            (Box::pin(ingest(&context, &wanted.ingest()?)).await?, showing)
-        }
-        Some(Measure::Scale { sizes, fleet, showing }) => {
-            (Box::pin(scale(&context, &sizes, &fleet.fleet()?, showing.svg.as_deref())).await?, showing)
-        }
-        Some(Measure::Programs { dir, plugins, showing }) => {
-            let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
-            let dir: PathBuf =
-                dir.or_else(beside).context("cannot tell where the programs are; name them with --dir")?;
-            (Box::pin(programs(&context, &dir, plugins.as_deref())).await?, showing)
-        }
+    let found = tokio::select! {
+        biased;
+        () = signals.recv() => Err(anyhow!("interrupted; nothing was measured")),
+        found = Box::pin(plan.measure(&context)) => found,
     };
-    show(&context, &report, &showing)
+    if found.is_err() {
+        context.progress.step("taking away what was made");
+        tokio::select! {
+            biased;
+            () = signals.recv() => warn!("interrupted once more; queues and databases of this blowout are left"),
+            cleared = context.site.clear() => if let Err(reason) = cleared {
+                warn!("queues and databases of this blowout are left: {reason:#}");
+            }
+        }
+        context.progress.done();
+    }
+    show(&context, &found?, &plan)
+}
+
+/// What is measured and shown, once it is known to make sense.
+struct Plan {
+    what: What,
+    showing: Showing,
+    svg: Option<PathBuf>,
+}
+
+enum What {
+    Fleet(Fleet),
+    Ingest(Ingest),
+    Scale(Vec<usize>, Fleet),
+    Programs(PathBuf, Option<PathBuf>),
+}
+
+impl Plan {
+    /// Everything that can be wrong is told now, and not after half an hour.
+    fn of(
+        fleet: &FleetFlags,
+        showing: Showing,
+        svg: Option<PathBuf>,
+        action: Option<Measure>,
+        queues: u32,
+    ) -> anyhow::Result<Self> {
+        let (what, showing, svg) = match action {
+            None => (What::Fleet(fleet.fleet()?), showing, svg),
+            Some(Measure::Ingest { ingest, showing }) => (What::Ingest(ingest.ingest(queues)?), showing, None),
+            Some(Measure::Scale { sizes, fleet, showing, svg }) => {
+                ensure!(sizes.iter().all(|nodes| *nodes > 0), "a fleet of --sizes is 0; it has to be 1 or more");
+                (What::Scale(sizes, fleet.fleet()?), showing, svg)
+            }
+            Some(Measure::Programs { dir, plugins, showing }) => {
+                let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
+                let dir = dir.or_else(beside).context("cannot tell where the programs are; name them with --dir")?;
+                (What::Programs(dir, plugins), showing, None)
+            }
+        };
+        let limits = match &what {
+            What::Fleet(fleet) => fleet.limits,
+            What::Ingest(_) => true,
+            What::Scale(..) | What::Programs(..) => false,
+        };
+        for threshold in showing.require.iter().filter(|threshold| threshold.is_of_limit()) {
+            ensure!(limits, "--require {threshold}: this measures no limit that anything could be a part of");
+        }
+        if let Some(path) = &svg {
+            plot::try_out(path)?;
+        }
+        Ok(Self { what, showing, svg })
+    }
+
+    async fn measure(&self, context: &Context) -> anyhow::Result<Report> {
+        match &self.what {
+            What::Fleet(fleet) => Box::pin(blow(context, fleet)).await,
+            What::Ingest(wanted) => Box::pin(ingest(context, wanted)).await,
+            What::Scale(sizes, fleet) => Box::pin(scale(context, sizes, fleet, self.svg.as_deref())).await,
+            What::Programs(dir, plugins) => Box::pin(programs(context, dir, plugins.as_deref())).await,
+        }
+    }
 }
 
 async fn part(which: Which, site: Site, server: ServerSection) -> anyhow::Result<ExitCode> {
@@ -109,13 +174,14 @@ async fn part(which: Which, site: Site, server: ServerSection) -> anyhow::Result
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "what a person asked to see")]
-fn show(context: &Context, report: &Report, showing: &Showing) -> anyhow::Result<ExitCode> {
+fn show(context: &Context, report: &Report, plan: &Plan) -> anyhow::Result<ExitCode> {
+    let Plan { showing, svg, .. } = plan;
     context.progress.done();
     match showing.output {
         Output::Table => print!("{}", report.table()),
         Output::Json => println!("{}", serde_json::to_string_pretty(report)?),
     }
-    if let Some(path) = showing.svg.as_deref().filter(|_| !report.moments.is_empty()) {
+    if let Some(path) = svg.as_deref().filter(|_| !report.moments.is_empty()) {
         plot::moments(path, &report.title, &report.moments)?;
     }
     let mut status = ExitCode::SUCCESS;

@@ -20,8 +20,10 @@ use crate::report::Threshold;
 ///
 /// Simulates nodes on this machine, has them asked, and says what came of it: rates, latencies, memory, and the best that
 /// broker and database do with the same bodies by themselves. Server and nodes are the code that ships; plugins start no
-/// process. It needs a virtual host of its own with `blowout` in its name, and makes a database of its own, which it
-/// deletes. Run it from the machine that the server will be on. Exit status 2 if a --require is not met.
+/// process. It needs a virtual host of its own with `blowout` in its name, whose queues it deletes, and makes a database of
+/// its own, which it deletes, too; also when it is interrupted. For what broker and database do by themselves it keeps what
+/// was sent in a temporary folder: results times the size of a record. Run it from the machine that the server will be on.
+/// Exit status 2 if a --require is not met.
 #[derive(Debug, Parser)]
 #[command(name = "vogeler-blowout", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -36,6 +38,12 @@ pub struct Cli {
     /// What is shown
     #[command(flatten)]
     pub showing: Showing,
+
+    /// Draw what waited and what was stored over time into this file
+    ///
+    /// As SVG.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 
     /// Where it takes place
     #[command(flatten)]
@@ -91,6 +99,12 @@ pub enum Measure {
         /// What is shown
         #[command(flatten)]
         showing: Showing,
+
+        /// Draw what fleets of each size took into this file
+        ///
+        /// As SVG.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// How soon the installed programs are there, and how much an idle agent takes
     ///
@@ -128,7 +142,7 @@ pub enum Part {
 pub struct FleetFlags {
     /// How many nodes
     ///
-    /// Each takes some 50 KB here, and with --real-connections some 0.7 MB more, and a thread.
+    /// Each takes some 50 KB here, and with --real-connections some 160 KB and an open file.
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1000)]
     pub nodes: usize,
 
@@ -231,15 +245,10 @@ pub struct Showing {
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 
-    /// Draw it into this file, too
-    ///
-    /// What waited in the broker and what was stored over time; of `scale`, what fleets of each size took.
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
-
     /// What a figure has to be, as stored_p99<=3 or rate>=2000
     ///
-    /// By the names and in the units of the table. May be given several times; exit status 2 if one is not met.
+    /// By the names and in the units of the table; FIGURE_of_raw is its part of the limit, as rate_of_raw>=0.7. May be given several times;
+    /// exit status 2 if one is not met.
     #[arg(long, value_name = "FIGURE<=NUMBER")]
     pub require: Vec<Threshold>,
 }
@@ -300,6 +309,7 @@ impl FleetFlags {
             ensure!((0.0..=100.0).contains(&value), "{flag} is {value}; it is a percentage, from 0 to 100");
         }
         let timeout: Duration = duration::parse(&self.timeout)?;
+        ensure!(!timeout.is_zero(), "--timeout is 0; nobody answers in no time");
         Ok(Fleet {
             nodes: self.nodes,
             connections: if self.real_connections { 0 } else { self.nodes.div_ceil(1000) },
@@ -316,14 +326,20 @@ impl FleetFlags {
 }
 
 impl IngestFlags {
-    /// What it comes to.
+    /// What it comes to where results are in so many queues.
     ///
     /// # Errors
     /// A value that makes no sense.
-    pub fn ingest(&self) -> anyhow::Result<Ingest> {
+    pub fn ingest(&self, queues: u32) -> anyhow::Result<Ingest> {
         for (flag, value) in [("--nodes", self.nodes), ("--servers", self.servers)] {
             ensure!(value > 0, "{flag} is 0; it has to be 1 or more");
         }
+        ensure!(
+            self.servers <= usize::try_from(queues)?,
+            "--servers {} share {queues} queues, and somebody would have none; server.queues (VOGELER_SERVER_QUEUES) says how \
+             many there are",
+            self.servers
+        );
         Ok(Ingest { bytes: size_of(&self.payload)?, nodes: self.nodes, updates: self.updates, servers: self.servers })
     }
 }

@@ -115,7 +115,7 @@ pub async fn ingest(context: &Context, wanted: &Ingest) -> anyhow::Result<Report
     report.add("raw_broker", raw_broker.per_second, "results/s");
     report.add("requests_per_result", all.server.requests as f64 / all.server.seen.acked as f64, "");
     report.add("bytes_per_byte", all.server.sent_bytes as f64 / all.server.document_bytes as f64, "sent / record");
-    site.clear(&[]).await?;
+    site.clear().await?;
     Ok(report)
 }
 

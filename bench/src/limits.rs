@@ -54,6 +54,7 @@ pub async fn database(site: &Site, earlier: &[Sent], documents: &[Sent], batches
         for connections in [1, 2] {
             let place = site.renamed()?;
             let raw = place.raw()?;
+            place.note_made();
             raw.create().await?;
             let outcome = async {
                 replay(&place, earlier, 500, 2).await?;

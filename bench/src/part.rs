@@ -11,7 +11,8 @@ use std::env;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines, Stdin};
@@ -84,6 +85,24 @@ impl Part {
         let status = ended.with_context(|| format!("the part {name} does not end"))??;
         if status.success() { Ok(()) } else { bail!("the part {name} ended with {status}") }
     }
+}
+
+/// Sees that parts may open so many files, and some more for themselves.
+///
+/// # Errors
+/// The system allows fewer.
+pub fn open_files(wanted: usize) -> anyhow::Result<()> {
+    let wanted = u64::try_from(wanted)? + 100;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    ensure!(
+        hard >= wanted,
+        "the system allows {hard} open files a process, and nodes with a connection of their own take one each: {wanted}; \
+         ulimit -Hn, or LimitNOFILE= of the unit, is what says so"
+    );
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).context("the limit of open files cannot be raised")?;
+    }
+    Ok(())
 }
 
 /// The way in of a part.

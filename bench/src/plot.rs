@@ -1,8 +1,9 @@
 //! Pictures of it, as SVG.
 
+use std::fs::File;
 use std::path::Path;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use plotters::prelude::*;
 
 use crate::report::Moment;
@@ -52,6 +53,14 @@ pub fn lines(path: &Path, title: &str, x: &str, y: &str, lines: &[Line<'_>]) -> 
     legend.border_style(BLACK.mix(0.3)).background_style(WHITE.mix(0.9)).position(SeriesLabelPosition::UpperLeft);
     legend.draw().map_err(|error| failed(&error))?;
     root.present().map_err(|error| failed(&error))
+}
+
+/// Sees that a picture can be put there.
+///
+/// # Errors
+/// It cannot.
+pub fn try_out(path: &Path) -> anyhow::Result<()> {
+    File::create(path).map(drop).with_context(|| format!("cannot draw into {}", path.display()))
 }
 
 /// Draws what waited and what was stored over time.

@@ -27,6 +27,11 @@ const STARTS: usize = 20;
 /// How long an agent is left alone before its memory is read.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// The agent that is started, and the node in whose place we listen.
+pub const AGENT: &str = "programs.blowout.example";
+/// See there.
+pub const LISTENER: &str = "listener.blowout.example";
+
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -59,7 +64,7 @@ pub async fn programs(context: &Context, programs: &Path, plugins: Option<&Path>
     report.add("client_pss", pss as f64 / 1e6, "MB, idle");
 
     context.progress.step("starting vogeler-runner");
-    let listener: NodeName = "listener.blowout.example".parse()?;
+    let listener: NodeName = LISTENER.parse()?;
     let known = Record::new(listener.clone(), Clock::system().now()).to_document();
     let put = site.couch()?.put(&[Row { id: listener.clone(), document: known }]).await;
     put.context("a record cannot be written")?;
@@ -84,9 +89,8 @@ pub async fn programs(context: &Context, programs: &Path, plugins: Option<&Path>
         ensure!(status.success(), "vogeler-runner ended with {status}");
     }
     report.add("runner_published", median(starts) * 1000.0, "ms from its start until a node has the command, median");
-    session.delete_queue(&queue.name).await?;
     session.close().await;
-    site.clear(&["programs.blowout.example".parse()?]).await?;
+    site.clear().await?;
     Ok(report)
 }
 
@@ -102,7 +106,7 @@ fn configuration(context: &Context, dir: &Path, plugins: Option<&Path>) -> anyho
             "password": store.password.as_ref().map(vogeler_process::Secret::reveal),
         },
         "client": {
-            "node_name": "programs.blowout.example",
+            "node_name": AGENT,
             "state_dir": dir.join("state"),
             "plugin_dir": plugins.map_or_else(|| dir.join("plugins"), Path::to_owned),
             "program_dir": plugins.map_or_else(|| dir.join("plugins"), |plugins| plugins.join("bin")),

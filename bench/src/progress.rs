@@ -1,13 +1,19 @@
-//! What a blowout does now, to standard error: a moving line on a terminal, a line a step elsewhere.
+//! What a blowout does now, to standard error: a moving line on a terminal; elsewhere a line a step, and one now and then.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a line is written about a long step, where there is no terminal.
+const EVERY: Duration = Duration::from_secs(15);
 
 /// Tells a person what is going on. Clones tell on the same line.
 #[derive(Debug, Clone)]
 pub struct Progress {
     bar: ProgressBar,
+    /// When a line was last written, where there is no terminal.
+    told: Arc<Mutex<Instant>>,
 }
 
 impl Progress {
@@ -19,7 +25,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
-        Self { bar }
+        Self { bar, told: Arc::new(Mutex::new(Instant::now())) }
     }
 
     /// The next step begins.
@@ -33,6 +39,11 @@ impl Progress {
     /// How far a step is.
     pub fn at(&self, what: &str) {
         self.bar.set_message(what.to_owned());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.bar.is_hidden() && told.elapsed() > EVERY {
+            *told = Instant::now();
+            self.say(what);
+        }
     }
 
     /// Something that stays.

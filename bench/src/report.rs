@@ -1,6 +1,6 @@
 //! What a blowout found: figures with their names, a table, JSON, and thresholds that make an exit status of them.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use anyhow::{Context as _, ensure};
@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::latency::Summary;
 use crate::meter::Usage;
+
+/// Behind the name of a figure: the part of its limit.
+const OF_LIMIT: &str = "_of_raw";
 
 /// A number with a name.
 #[derive(Debug, Clone, Serialize)]
@@ -76,10 +79,17 @@ impl Report {
         self.figures.push(Figure { name: name.into(), value, unit, of });
     }
 
-    /// Adds a distribution.
+    /// Makes a figure that is there a part of a limit.
+    pub fn share(&mut self, name: &str, limit: f64, named: &'static str) {
+        if let Some(figure) = self.figures.iter_mut().find(|figure| figure.name == name) {
+            figure.of = Some(Share { ratio: figure.value / limit, limit: named });
+        }
+    }
+
+    /// Adds a distribution; of nothing nothing is known.
     pub fn add_latency(&mut self, name: &str, summary: &Summary) {
         for (part, value) in [("p50", summary.p50), ("p95", summary.p95), ("p99", summary.p99), ("max", summary.max)] {
-            self.add(format!("{name}_{part}"), value, "s");
+            self.add(format!("{name}_{part}"), if summary.count == 0 { f64::NAN } else { value }, "s");
         }
     }
 
@@ -92,9 +102,13 @@ impl Report {
         self.processes.extend(usage);
     }
 
-    /// A figure by its name.
+    /// A figure by its name; with [`OF_LIMIT`] behind it, what part of its limit it is.
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
+        let figure = |name: &str| self.figures.iter().find(|figure| figure.name == name);
+        match name.strip_suffix(OF_LIMIT) {
+            Some(name) => figure(name)?.of.as_ref().map(|share| share.ratio),
+            None => figure(name).map(|figure| figure.value),
+        }
     }
 
     /// For a person.
@@ -113,7 +127,8 @@ impl Report {
 /// Three digits that count.
 fn shown(value: f64) -> String {
     match value.abs() {
-        size if !size.is_finite() => "-".to_owned(),
+        size if size.is_infinite() => "never".to_owned(),
+        size if size.is_nan() => "-".to_owned(),
         size if size == 0.0 || size >= 100.0 => thousands(value),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
@@ -156,14 +171,28 @@ impl FromStr for Threshold {
     }
 }
 
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.name, if self.most { "<=" } else { ">=" }, self.bound)
+    }
+}
+
 impl Threshold {
+    /// Whether it is about a part of a limit.
+    pub fn is_of_limit(&self) -> bool {
+        self.name.ends_with(OF_LIMIT)
+    }
+
     /// Why a report does not meet it; none where it does.
     ///
     /// # Errors
     /// The report has no such figure.
     pub fn missed(&self, report: &Report) -> anyhow::Result<Option<String>> {
         let value = report.get(&self.name);
-        let names = || report.figures.iter().map(|figure| figure.name.as_str()).collect::<Vec<_>>().join(", ");
+        let shares = report.figures.iter().filter(|figure| figure.of.is_some());
+        let shares = shares.map(|figure| format!("{}{OF_LIMIT}", figure.name));
+        let names = report.figures.iter().map(|figure| figure.name.clone()).chain(shares);
+        let names = || names.collect::<Vec<_>>().join(", ");
         ensure!(value.is_some(), "there is no figure {:?}; there are: {}", self.name, names());
         let value = value.unwrap_or(f64::NAN);
         let met = if self.most { value <= self.bound } else { value >= self.bound };
@@ -191,7 +220,14 @@ mod tests {
     fn thresholds_are_met_or_told() {
         let mut report = Report::default();
         report.add("p99", 2.5, "s");
+        report.add_of("rate", 50.0, "results/s", 100.0, "raw");
+        report.add("silent_p99", f64::INFINITY, "s");
+        report.add("p99_of_nothing", f64::NAN, "s");
         let missed = |text: &str| text.parse::<Threshold>().unwrap().missed(&report);
+        assert_eq!(missed("rate_of_raw>=0.5").unwrap(), None);
+        assert_eq!(missed("rate_of_raw>=0.7").unwrap().unwrap(), "rate_of_raw is 0.500, and has to be at least 0.700");
+        assert_eq!(missed("silent_p99<=60").unwrap().unwrap(), "silent_p99 is never, and has to be at most 60.0");
+        assert!(missed("p99_of_nothing<=60").unwrap().is_some() && missed("p99_of_raw>=1").is_err());
         assert_eq!(missed("p99<=3").unwrap(), None);
         assert_eq!(missed("p99 <= 2").unwrap().unwrap(), "p99 is 2.50, and has to be at most 2.00");
         assert_eq!(missed("p99>=1e3").unwrap().unwrap(), "p99 is 2.50, and has to be at least 1,000");

@@ -111,6 +111,7 @@ impl<S: Session> Runner<'_, S> {
         let (confirmed, ended) = tokio::join!(confirm, events);
         answered.confirmed = confirmed?;
         answered.silent = nodes.saturating_sub(ended);
+        answered.latencies.never(answered.silent);
         consumer.close().await;
         Ok(answered)
     }

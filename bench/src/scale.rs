@@ -36,7 +36,7 @@ pub async fn scale(context: &Context, sizes: &[usize], one: &Fleet, svg: Option<
     if let Some(path) = svg {
         let line = |name, of: fn(&(f64, f64, f64, f64)) -> f64| Line {
             name,
-            points: points.iter().map(|point| (point.0, of(point))).collect(),
+            points: points.iter().map(|point| (point.0, of(point))).filter(|point| point.1.is_finite()).collect(),
         };
         let all = [
             line("all stored, s", |point| point.1),

@@ -1,26 +1,33 @@
 //! Where a blowout takes place: a virtual host and a database of its own, beside what a site has.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tracing::warn;
 use url::Url;
-use vogeler_messaging::amqp::{AmqpBroker, Frames};
+use vogeler_messaging::amqp::{AmqpBroker, AmqpSession, Frames};
 use vogeler_messaging::config::BrokerSection;
-use vogeler_messaging::topology::{node_queue, servers_queue};
+use vogeler_messaging::topology::{node_queue, servers_queue, switching_queue};
 use vogeler_messaging::{Broker as _, Session, Topology, results};
 use vogeler_process::Secret;
-use vogeler_protocol::NodeName;
+use vogeler_protocol::names::SLOTS;
 use vogeler_store::Store as _;
 use vogeler_store::config::StoreSection;
 use vogeler_store::couch::Couch;
 
 use crate::couch::RawCouch;
+use crate::part::nodes;
+use crate::programs::{AGENT, LISTENER};
 
 /// What the names of virtual host and databases have to hold, so that nobody's own nodes are asked for anything.
 const MARK: &str = "blowout";
+
+/// So many nodes are looked for at once when queues are taken away, and so many times in vain.
+const SWEEP: (usize, u32) = (250, 4);
 
 /// A virtual host and a database.
 #[derive(Debug, Clone)]
@@ -33,9 +40,20 @@ pub struct Site {
     pub queues: u32,
     /// What both call themselves.
     pub versions: String,
+    /// The databases that were made here and not taken away; clones have the same.
+    pub made: Made,
 }
 
+/// Databases that have to go in the end.
+#[derive(Debug, Clone, Default)]
+pub struct Made(Arc<Mutex<Vec<StoreSection>>>);
+
 impl Site {
+    /// Where this is the configuration, with nothing made yet.
+    pub fn new(broker: BrokerSection, store: StoreSection, queues: u32) -> Self {
+        Self { broker, store, queues, versions: String::new(), made: Made::default() }
+    }
+
     /// Takes what the configuration names, makes a database, and sees that nobody else is there.
     ///
     /// # Errors
@@ -45,7 +63,7 @@ impl Site {
             !store.url.starts_with("sqlite:"),
             "store.url is a file; a blowout is for a CouchDB: --dbhost http://host:5984"
         );
-        let mut site = Self { broker, store, queues, versions: String::new() };
+        let mut site = Self::new(broker, store, queues);
         let vhost = site.amqp("vogeler-blowout")?.vhost();
         ensure!(
             vhost.contains(MARK),
@@ -55,11 +73,14 @@ impl Site {
         );
         site.rename()?;
         let session = site.amqp("vogeler-blowout")?.connect().await?;
-        for status in results::in_force(&session, &site.topology()).await? {
-            ensure!(
-                status.consumers == 0,
-                "a server is at work in the virtual host {vhost:?}; it would take what is measured"
-            );
+        let found = results::in_force(&session, &site.topology()).await?;
+        ensure!(
+            found.iter().all(|status| status.consumers == 0),
+            "a server is at work in the virtual host {vhost:?}; it would take what is measured"
+        );
+        if !found.is_empty() {
+            warn!("taking away the queues that an earlier blowout has left in the virtual host {vhost:?}");
+            site.sweep(&session).await?;
         }
         session.close().await;
         site.versions = format!("{}, {}", site.couch()?.describe().await?, site.rabbitmq().await);
@@ -166,31 +187,58 @@ impl Site {
             .await
             .context("cannot declare exchanges and queues")?;
         session.close().await;
+        self.note_made();
         self.couch()?.create().await.context("cannot create the database")?;
         Ok(())
     }
 
-    /// Takes away what was made: the queues of these nodes, those of the server, the database.
+    /// Notes that this database is ours to delete.
+    pub fn note_made(&self) {
+        self.made.0.lock().unwrap_or_else(PoisonError::into_inner).push(self.store.clone());
+    }
+
+    /// Takes away what was made: the queues of nodes and server, the databases.
     ///
     /// # Errors
     /// What is still there.
-    pub async fn clear(&self, nodes: &[NodeName]) -> anyhow::Result<()> {
-        let session = self.amqp("vogeler-blowout clear")?.connect().await?;
-        let topology = self.topology();
-        let own = self.results_queues().into_iter().chain([servers_queue().name, topology.dead_queue().name]);
-        let queues = nodes.iter().map(|node| node_queue(node).name).chain(own);
-        let deleted: Vec<_> = stream::iter(queues)
-            .map(async |queue| session.delete_queue(&queue).await)
-            .buffer_unordered(16)
-            .collect()
-            .await;
-        let failed = deleted.into_iter().find_map(Result::err);
-        session.close().await;
-        self.raw()?.delete().await?;
-        match failed {
-            None => Ok(()),
-            Some(reason) => bail!("not all queues could be deleted: {reason}"),
+    pub async fn clear(&self) -> anyhow::Result<()> {
+        let made = std::mem::take(&mut *self.made.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for store in made {
+            RawCouch::new(&store)?.delete().await?;
         }
+        let session = self.amqp("vogeler-blowout clear")?.connect().await?;
+        let swept = self.sweep(&session).await;
+        session.close().await;
+        swept
+    }
+
+    /// Deletes the queues of the server, and those of all nodes that have one.
+    async fn sweep(&self, session: &AmqpSession) -> anyhow::Result<()> {
+        let topology = self.topology();
+        let results = (0..SLOTS).map(|number| topology.results_queue(number).name);
+        let others =
+            [servers_queue().name, switching_queue().name, topology.moving_queue().name, topology.dead_queue().name];
+        let programs = [AGENT, LISTENER].into_iter().filter_map(|name| Some(node_queue(&name.parse().ok()?).name));
+        let mut queues: Vec<String> = results.chain(others).chain(programs).collect();
+        let (at_once, patience) = SWEEP;
+        let (mut from, mut in_vain) = (0, 0);
+        while in_vain < patience {
+            queues.extend((from..from + at_once).map(|number| node_queue(&nodes::name(number)).name));
+            let there = session.queue_statuses(&queues).await?.into_iter().map(|status| status.is_some());
+            let there: Vec<String> =
+                queues.drain(..).zip(there).filter(|(_, is)| *is).map(|(queue, _)| queue).collect();
+            in_vain = if there.iter().any(|queue| queue.starts_with("vogeler.node.")) { 0 } else { in_vain + 1 };
+            from += at_once;
+            let deleted: Vec<_> = stream::iter(there)
+                .map(async |queue| session.delete_queue(&queue).await)
+                .buffer_unordered(16)
+                .collect()
+                .await;
+            if let Some(reason) = deleted.into_iter().find_map(Result::err) {
+                bail!("not all queues could be deleted: {reason}");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -230,7 +278,7 @@ mod tests {
             ("https://db/couch/records", "https://db/couch/vogeler_blowout_"),
         ] {
             let store = StoreSection { url: url.into(), ..StoreSection::default() };
-            let site = Site { broker: BrokerSection::default(), store, queues: 1, versions: String::new() };
+            let site = Site::new(BrokerSection::default(), store, 1);
             let renamed = site.renamed().unwrap();
             assert!(renamed.store.url.starts_with(begins), "{} of {url}", renamed.store.url);
         }

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use anyhow::ensure;
+use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::Value;
-use vogeler_tests::{Outcome, Site};
+use vogeler_tests::{Outcome, Program, Site, eventually};
 
 async fn blowout(site: &Site, line: &str) -> Outcome {
     site.run("vogeler-blowout", &line.split_whitespace().collect::<Vec<_>>()).await
@@ -25,10 +27,46 @@ async fn left(site: &Site) -> Vec<String> {
     databases.filter(|name| name.starts_with("vogeler_blowout_")).chain(queues).map(str::to_owned).collect()
 }
 
+/// Starts one that goes on for long, and waits until its nodes are asked.
+async fn begun(site: &Site, log: &str) -> Program {
+    let line = ["-n", "30", "--payload", "2k", "--commands", "10000", "--no-limits"];
+    let run = Program::start(site.command("vogeler-blowout", &line), &site.path(log));
+    eventually(async || {
+        ensure!(run.log().contains("asking 30 nodes"), "the nodes are not asked:\n{}", run.log());
+        Ok(())
+    })
+    .await;
+    run
+}
+
+async fn cut_short(site: &Site) {
+    let mut run = begun(site, "interrupted.log").await;
+    run.signal(Signal::SIGINT);
+    assert_eq!(run.ended().await, 1);
+    assert!(run.log().contains("interrupted"), "{}", run.log());
+    assert_eq!(left(site).await, [""; 0]);
+
+    begun(site, "killed.log").await.kill().await;
+    let cut_off = left(site).await;
+    assert!(cut_off.iter().any(|queue| queue.starts_with("vogeler.node.")), "{cut_off:?}");
+    // Its server ends a moment later.
+    eventually(async || {
+        let next = blowout(site, "-n 3 --payload 2k --no-limits").await;
+        ensure!(next.status == 0 && next.stderr.contains("an earlier blowout has left"), "{}", next.stderr);
+        Ok(())
+    })
+    .await;
+    let left = left(site).await;
+    let [database] = &left[..] else { panic!("the database of the one that was killed, and no queue: {left:?}") };
+    site.services.couch(Method::DELETE, &format!("/{database}"), None).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_fleet_is_asked_and_a_queue_is_worked_off_and_nothing_is_left_behind() {
     let site = Site::bare("blowout").await;
     let (plot, grown) = (site.path("plot.svg"), site.path("grown.svg"));
+
+    cut_short(&site).await;
 
     let line = "-n 40 --profile facts=2k,ps=5k --runners 2 --commands 3 --churn 100 --failures 25 -o json";
     let asked = blowout(&site, &format!("{line} --svg {} --require silent<=0 --require rate>=1e9", plot.display()))
@@ -42,7 +80,8 @@ async fn a_fleet_is_asked_and_a_queue_is_worked_off_and_nothing_is_left_behind()
     assert_eq!((figure_of("silent"), figure_of("refused")), (0.0, 0.0));
     assert!(figure_of("failed") > 0.0, "a quarter of the plugins fail");
     assert!(figure_of("results") <= 240.0 && figure_of("result_max") >= figure_of("result_p50"));
-    assert!(figure_of("stored_p99_of_raw") > 0.0 && figure_of("raw") > 0.0 && figure_of("raw_broker") > 0.0);
+    let rate = report["figures"].as_array().unwrap().iter().find(|figure| figure["name"] == "rate").unwrap();
+    assert!(rate["of"]["ratio"].as_f64().unwrap() > 0.0 && figure_of("raw") > 0.0 && figure_of("raw_broker") > 0.0);
     assert!(figure_of("server_rss") > 1.0 && figure_of("nodes_rss") > 1.0);
     assert!(!report["moments"].as_array().unwrap().is_empty());
     assert!(std::fs::read_to_string(&plot).unwrap().contains("waiting in the broker"));
@@ -79,6 +118,18 @@ async fn what_may_be_somebodys_own_is_left_alone() {
     let refused = blowout(&site, "ingest -n 5").await.expect(1);
     assert!(refused.stderr.contains("a server is at work"), "{}", refused.stderr);
     drop(server);
+
+    for (line, why) in [
+        ("-n 5 --no-limits --require rate_of_raw>=0.7", "measures no limit"),
+        ("-n 5 --svg /nowhere/plot.svg", "cannot draw into /nowhere/plot.svg"),
+        ("-n 5 --timeout 0s", "--timeout is 0"),
+        ("scale --sizes 0,5", "of --sizes is 0"),
+    ] {
+        let refused = blowout(&site, line).await.expect(1);
+        assert!(refused.stderr.contains(why), "{line}: {}", refused.stderr);
+    }
+    let refused = blowout(&site, "ingest -n 5 --servers 2").await.expect(1);
+    assert!(refused.stderr.contains("--servers 2 share 1 queues"), "{}", refused.stderr);
 
     let wrong = blowout(&site, "--require p99<1").await.expect(1);
     assert!(wrong.stderr.contains("FIGURE<=NUMBER"), "{}", wrong.stderr);
