@@ -102,7 +102,7 @@ impl Report {
         self.processes.extend(usage);
     }
 
-    /// A figure by its name; with [`OF_LIMIT`] behind it, what part of its limit it is.
+    /// A figure by its name; with `_of_raw` behind it, what part of its limit it is.
     pub fn get(&self, name: &str) -> Option<f64> {
         let figure = |name: &str| self.figures.iter().find(|figure| figure.name == name);
         match name.strip_suffix(OF_LIMIT) {

@@ -83,8 +83,8 @@ impl SimStore {
             return Ok(rows.iter().map(|_| Fate::Stored { rev: "1-forgotten".to_owned() }).collect());
         }
         let kept: Vec<Row> = rows.iter().zip(taken).filter(|(_, taken)| **taken).map(|(row, _)| row.clone()).collect();
+        // What is written is noted at once: whoever asked may have crashed meanwhile, and the request was under way.
         let mut fates = self.inner.put(&kept).await?.into_iter();
-        self.life.go_on().await;
         let mut all = Vec::with_capacity(rows.len());
         for (row, taken) in rows.iter().zip(taken) {
             let failed = || match self.world.below(3) {
@@ -97,6 +97,7 @@ impl SimStore {
             }
             all.push(fate);
         }
+        self.life.go_on().await;
         Ok(all)
     }
 }
