@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use vogeler_messaging::memory::{MemoryBroker, MemoryConsumer, MemorySession};
+use vogeler_messaging::topology::servers_queue;
 use vogeler_messaging::{
     Broker, ConnectError, ConsumeError, ConsumeOptions, Declared, Exchange, Lost, Publish, PublishError, Queue,
     QueueStatus, Session,
@@ -158,7 +159,7 @@ impl Session for MortalSession {
     }
 
     async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<MemoryConsumer, ConsumeError> {
-        if queue.starts_with("master.in.") {
+        if queue.starts_with("master.in.") && queue != servers_queue().name {
             self.life.stalled.get_or_init(Instant::now);
         }
         self.life.call("consume", self.inner.consume(queue, options)).await
