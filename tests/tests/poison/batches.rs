@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use vogeler_tests::faulty::{Fault, FaultyStore, Rule, batches, every};
 use vogeler_tests::{Fleet, Site, eventually, torture};
 
-use crate::{BYTES, ONE_LANE, expect_reason, expect_unharmed, letters_with, publish, result_of};
+use crate::ends::{ONE_LANE, expect_unharmed};
+use crate::letters::{expect_reason, letters_with};
+use crate::messages::{BYTES, publish, result_of};
 
 const NODES: usize = 500;
 

@@ -11,7 +11,8 @@ use vogeler_messaging::{ConsumeOptions, Consumer, Header, Message, Properties, S
 use vogeler_protocol::{Clock, Random, RunId};
 use vogeler_tests::{Program, Site, eventually};
 
-use crate::{expect_unharmed, json_message, publish, result_of};
+use crate::ends::expect_unharmed;
+use crate::messages::{json_message, publish, result_of};
 
 /// The most memory that a process has had, in bytes.
 fn peak(program: &Program) -> u64 {

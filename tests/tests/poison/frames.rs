@@ -10,7 +10,9 @@ use vogeler_messaging::{ConsumeOptions, Consumer, Header, Session};
 use vogeler_tests::program::command;
 use vogeler_tests::{Fleet, Outcome, Site};
 
-use crate::{BYTES, expect_letters, expect_unharmed, json_message, publish, result_of};
+use crate::ends::expect_unharmed;
+use crate::letters::expect_letters;
+use crate::messages::{BYTES, json_message, publish, result_of};
 
 /// For Debian's pika, whose own types would not encode this.
 const RAW: &str = r#"import os, struct, sys

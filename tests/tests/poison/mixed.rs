@@ -7,8 +7,10 @@ use vogeler_messaging::{Header, Message, Session};
 use vogeler_protocol::{Clock, NodeName};
 use vogeler_tests::{Fleet, Site, eventually, torture};
 
+use crate::ends::{bounds_records, expect_unharmed};
+use crate::letters::{expect_reason, letters_with};
+use crate::messages::{BYTES, publish, result_of};
 use crate::table::{End, Poison, table};
-use crate::{BYTES, bounds_records, expect_reason, expect_unharmed, letters_with, publish, result_of};
 
 /// A prefetch that is never changed: that would cost whatever is in the server's hands a delivery.
 const STEADY: (&str, &str) = ("VOGELER_SERVER_PREFETCH", "32");

@@ -4,7 +4,9 @@ use serde_json::Value;
 use vogeler_store::Store as _;
 use vogeler_tests::{Fleet, Site};
 
-use crate::{BYTES, expect_reason, expect_unharmed, letters_with, publish, result_of};
+use crate::ends::expect_unharmed;
+use crate::letters::{expect_reason, letters_with};
+use crate::messages::{BYTES, publish, result_of};
 
 /// One view of each design document that ships.
 const VIEWS: [(&str, &str); 4] =

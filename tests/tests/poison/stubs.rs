@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use vogeler_messaging::Session;
 use vogeler_tests::{Fleet, Program, Site, eventually};
 
-use crate::{BYTES, ONE_LANE, expect_unharmed, json_message, publish};
+use crate::ends::{ONE_LANE, expect_unharmed};
+use crate::messages::{BYTES, json_message, publish};
 
 /// Publishes a result of that key.
 async fn publish_key(session: &impl Session, node: &str, key: &str) {

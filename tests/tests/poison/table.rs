@@ -10,7 +10,7 @@ use vogeler_messaging::{Header, Message, Properties};
 
 use End::{Dead, Large, Stored};
 
-use crate::json_message;
+use crate::messages::json_message;
 
 /// A message that nobody should send.
 pub(crate) struct Poison {

@@ -12,10 +12,9 @@ use vogeler_messaging::{
     QueueStatus, Session,
 };
 
-use super::Sabotage;
 use super::consumer::SimConsumer;
 use super::life::Life;
-use super::world::World;
+use super::world::{Sabotage, World};
 
 /// The broker, as one life of a part reaches it.
 #[derive(Clone)]

@@ -16,11 +16,10 @@ use vogeler_protocol::NodeName;
 use vogeler_runner::progress::Told;
 use vogeler_store::memory::MemoryStore;
 
-use super::Sabotage;
 use super::life::{Crash, Life, Living, supervise};
 use super::parts::{Outside, groups, request};
 use super::plan::{Asked, GROUPS, Mishap, Plan, Rates, name};
-use super::world::{Machine, World};
+use super::world::{Machine, Sabotage, World};
 use vogeler_client::disk::MemoryDisk;
 
 /// How long everything may take to come to its end once nothing goes wrong any more: dead connections, patience with

@@ -11,10 +11,9 @@ use vogeler_store::design_docs::DesignDoc;
 use vogeler_store::memory::MemoryStore;
 use vogeler_store::{Fate, Found, KnownNode, PutError, Row, Store, StoreError, Synced, ViewQuery, ViewRow};
 
-use super::Sabotage;
 use super::life::Life;
 use super::plan::Absence;
-use super::world::World;
+use super::world::{Sabotage, World};
 
 /// How long a request may take before the client of a real database gives it up.
 const TIME_OUT: Duration = Duration::from_secs(30);

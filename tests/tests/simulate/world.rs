@@ -14,11 +14,21 @@ use tokio::time::{Instant, sleep};
 use vogeler_messaging::Current;
 use vogeler_protocol::{Clock, Group, NodeName, Random, Timestamp};
 
-use super::Sabotage;
 use super::history::History;
 use super::ledger::Ledger;
 use super::life::{Crash, Life};
 use super::plan::{Absence, Rates};
+
+/// Something that is done wrongly on purpose, so that the account can be seen to notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// The broker confirms a message and drops it.
+    BrokerDrops,
+    /// The database says of records that they are stored, and does not keep them.
+    StoreForgets,
+    /// The disk of a node has lost everything when its client starts again.
+    DiskForgets,
+}
 
 /// When every simulation begins.
 const BEGINNING: i64 = 1_800_000_000_000;
