@@ -175,12 +175,7 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
         let since = Instant::now();
         let mut told = false;
         loop {
-            let mut consumed = None;
-            for queue in queues {
-                let status = self.session.queue_status(queue).await?;
-                consumed = consumed.or_else(|| status.filter(|status| status.is_consumed()).map(|_| queue));
-            }
-            let Some(queue) = consumed else { return Ok(()) };
+            let Some(queue) = self.consumed(queues).await? else { return Ok(()) };
             ensure!(
                 since.elapsed() < PATIENCE,
                 "{queue} is still consumed after {} s: a server of an earlier version has to be stopped, one that waits \
@@ -193,6 +188,16 @@ impl<B: Broker, St: Store, F: FnMut(String)> Mover<'_, B, St, F> {
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// The first of them that somebody consumes.
+    async fn consumed<'q>(&self, queues: &'q [String]) -> Result<Option<&'q String>, Lost> {
+        for queue in queues {
+            if self.session.queue_status(queue).await?.is_some_and(QueueStatus::is_consumed) {
+                return Ok(Some(queue));
+            }
+        }
+        Ok(None)
     }
 
     /// Merges what is in these queues, as a server does, until nothing is left and nobody has anything of it.

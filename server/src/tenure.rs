@@ -16,7 +16,6 @@ use tracing::{error, info, warn};
 use vogeler_messaging::topology::key_of;
 use vogeler_messaging::{Broker, ConsumeOptions, Consumer, Current, Declared, Delivery, Lost, Queue, Session, results};
 use vogeler_process::supervisor;
-use vogeler_protocol::names::SLOTS;
 use vogeler_store::Store;
 
 use crate::batch::{Batches, Limits};
@@ -133,7 +132,7 @@ impl<B: Broker, St: Store> Tenure<B, St> {
             Ok(consumer) => consumer,
             Err(reason) => return self.not_let_in(entry, reason.to_string()).await,
         };
-        if let Some(end) = self.enter(entry).await {
+        if let Err(end) = self.enter(entry).await {
             consumer.close().await;
             return end;
         }
@@ -173,41 +172,32 @@ impl<B: Broker, St: Store> Tenure<B, St> {
         let refused = End::Leave(Leave::Over(Over::Refused(reason)));
         match entry {
             Entry::Unasked => refused,
-            Entry::First { .. } | Entry::Again => self.make_room().await.unwrap_or(refused),
+            Entry::First { .. } | Entry::Again => self.make_room().await.err().unwrap_or(refused),
         }
     }
 
     /// Comes after the consumer is known to the broker: whoever moves results waits for consumers to go before it
     /// touches a queue, and was there before with the sign that is asked for here. So either it sees us, or we it.
-    async fn enter(&self, entry: &Entry) -> Option<End> {
+    async fn enter(&self, entry: &Entry) -> Result<(), End> {
         match entry {
-            Entry::Unasked => None,
+            Entry::Unasked => Ok(()),
             Entry::Again => self.make_room().await,
-            Entry::First { queue, slots, count } => match self.make_room().await {
-                Some(end) => Some(end),
-                None => match self.are_still(*count).await {
-                    Ok(true) => self.bind(queue, slots).await.err().map(End::from),
-                    Ok(false) => Some(End::Leave(Leave::Moving)),
-                    Err(lost) => Some(lost.into()),
-                },
-            },
+            Entry::First { queue, slots, count } => {
+                self.make_room().await?;
+                // A whole move may have passed since they were counted. From now on none can.
+                if !results::are_still(&self.sessions.consuming, &self.parts.topology, *count).await? {
+                    return Err(End::Leave(Leave::Moving));
+                }
+                Ok(self.bind(queue, slots).await?)
+            }
         }
     }
 
-    /// Whether there are as many queues as were counted: a whole move may have passed since. From now on none can.
-    async fn are_still(&self, count: u32) -> Result<bool, Lost> {
-        let name = |number| self.parts.topology.results_queue(number).name;
-        let session = &self.sessions.consuming;
-        let last = session.queue_status(&name(count.saturating_sub(1))).await?.is_some();
-        Ok(last && (count >= SLOTS || session.queue_status(&name(count)).await?.is_none()))
-    }
-
     /// How this ends where results are being moved, or where that cannot be told.
-    async fn make_room(&self) -> Option<End> {
-        match results::are_moving(&self.sessions.consuming, &self.parts.topology).await {
-            Ok(false) => None,
-            Ok(true) => Some(End::Leave(Leave::Moving)),
-            Err(lost) => Some(lost.into()),
+    async fn make_room(&self) -> Result<(), End> {
+        match results::are_moving(&self.sessions.consuming, &self.parts.topology).await? {
+            true => Err(End::Leave(Leave::Moving)),
+            false => Ok(()),
         }
     }
 

@@ -142,15 +142,16 @@ impl<B: Broker, St: Store> Ways<'_, B, St> {
 
     /// Waits until results are no longer being moved.
     async fn stand_aside(&self) -> Result<(), Over> {
-        if !results::are_moving(&self.sessions.consuming, &self.parts.topology).await? {
-            return Ok(());
-        }
-        warn!(
-            "vogeler-server setup moves results to other queues; standing aside until that is done. Where none runs \
-             any more it was interrupted, and has to be run again"
-        );
-        supervisor::status("standing aside while vogeler-server setup moves results");
+        let mut told = false;
         while results::are_moving(&self.sessions.consuming, &self.parts.topology).await? {
+            if !told {
+                warn!(
+                    "vogeler-server setup moves results to other queues; standing aside until that is done. Where none \
+                     runs any more it was interrupted, and has to be run again"
+                );
+                supervisor::status("standing aside while vogeler-server setup moves results");
+                told = true;
+            }
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return Err(Over::Stopped),
@@ -158,7 +159,9 @@ impl<B: Broker, St: Store> Ways<'_, B, St> {
                 () = sleep(ASK) => {}
             }
         }
-        info!("results are where they are to be");
+        if told {
+            info!("results are where they are to be");
+        }
         Ok(())
     }
 }

@@ -168,9 +168,11 @@ impl<St: Store, S: Session, A: Acks> Worker<St, S, A> {
             for group in batch.iter_mut().filter(|group| group.merged.is_none() && !group.stale) {
                 let begun = group.begun(&clock);
                 group.merge(Record::new(group.node.clone(), begun), &clock);
-                // What writes nothing would be settled with nobody having looked.
                 group.guessed = group.writes();
-                group.merged = group.merged.take().filter(|_| group.guessed);
+                if !group.guessed {
+                    // It would be settled with nobody having looked.
+                    group.merged = None;
+                }
             }
         }
         let missing: Vec<NodeName> =

@@ -21,6 +21,16 @@ pub async fn in_force<S: Session>(session: &S, topology: &Topology) -> Result<Ve
     Ok(found)
 }
 
+/// Whether so many are in force, by the last of them and the next one. `count` is one or more.
+///
+/// # Errors
+/// The connection is lost.
+pub async fn are_still<S: Session>(session: &S, topology: &Topology, count: u32) -> Result<bool, Lost> {
+    let name = |number| topology.results_queue(number).name;
+    let last = session.queue_status(&name(count.saturating_sub(1))).await?;
+    Ok(last.is_some() && (count >= SLOTS || session.queue_status(&name(count)).await?.is_none()))
+}
+
 /// What these queues are called, so many from the first on, for a sentence.
 pub fn place(topology: &Topology, count: usize) -> String {
     let first = topology.results_queue(0).name;

@@ -136,10 +136,7 @@ async fn whoever_has_lost_its_consumer_does_not_write_over_who_comes_next() {
     served.connect_again().await;
     served.store.slow(Duration::ZERO);
     served.send_body("x", &result("x", 2)).await;
-    let last = async || {
-        let record = served.store.records.fetch(&["x".parse().unwrap()]).await.unwrap().pop().flatten().unwrap();
-        record.contains(r#""last":2"#)
-    };
+    let last = async || served.record("x").await.contains(r#""last":2"#);
     until("the second result of x", 5, last).await;
     sleep(Duration::from_secs(300)).await;
     assert!(last().await, "it was written over by the first one");

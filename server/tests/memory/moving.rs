@@ -16,7 +16,6 @@ use vogeler_messaging::topology::{key_of, slot_key, slots};
 use vogeler_messaging::{Broker as _, Message, Properties, Publish, QueueStatus, Session as _, Topology};
 use vogeler_protocol::NodeName;
 use vogeler_server::setup;
-use vogeler_store::Store as _;
 
 use crate::mortal::{Life, Mortal};
 use crate::served::{Served, until};
@@ -100,8 +99,7 @@ impl Flow {
         let number = self.sending.join_next().await.unwrap().unwrap();
         for node in nodes() {
             until(&format!("{story}: all {number} results of {node}"), 10, async || {
-                let record = served.store.records.fetch(std::slice::from_ref(&node)).await.unwrap().pop().flatten();
-                let record: Value = serde_json::from_str(&record.unwrap_or_default()).unwrap_or_default();
+                let record: Value = serde_json::from_str(&served.record(node.as_str()).await).unwrap_or_default();
                 record["last"] == number && (1..=number).all(|each| record[format!("r{each}")] == each)
             })
             .await;
@@ -193,18 +191,6 @@ async fn what_waits_is_worked_off_although_the_broker_says_that_nothing_does() {
     flow.expect_kept(&served, "a quorum that does not answer").await;
 }
 
-/// A node for each slot.
-fn nodes_of_every_slot() -> BTreeMap<u32, String> {
-    let mut nodes = BTreeMap::new();
-    for name in (0..).map(|number| format!("web{number}")) {
-        nodes.entry(name.parse::<NodeName>().unwrap().slot()).or_insert(name);
-        if nodes.len() == 64 {
-            break;
-        }
-    }
-    nodes
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_held_up_over_a_whole_move_counts_the_queues_again() {
     let mut served = Served::with(2, 0).await;
@@ -215,8 +201,10 @@ async fn a_server_that_is_held_up_over_a_whole_move_counts_the_queues_again() {
     sleep(Duration::from_secs(5)).await;
     served.setup(4).await;
     expect_queues_soon(&served, 4).await;
-    for node in nodes_of_every_slot().values() {
-        served.send(node, 1).await;
+    for slot in slots() {
+        let mut names = (0..).map(|number| format!("web{number}"));
+        let node = names.find(|name| name.parse::<NodeName>().unwrap().slot() == slot).unwrap();
+        served.send(&node, 1).await;
     }
     until("all taken", 1, async || metrics.in_hand().0 >= 64).await;
     sleep(Duration::from_secs(10)).await;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use vogeler_messaging::{Broker as _, Message, Properties};
+use vogeler_messaging::{Message, Properties};
 use vogeler_protocol::NodeName;
 use vogeler_store::{Row, Store as _};
 
@@ -63,20 +63,12 @@ async fn a_client_that_was_turned_away_is_noted_although_its_node_was_taken_for_
         let properties = Properties { kind: Some("hello".into()), ..Properties::default() };
         Message { body: body.into_bytes(), properties }
     };
-    let record = async || {
-        let twin = "twin".parse().unwrap();
-        served.store.records.fetch(&[twin]).await.unwrap().pop().flatten().unwrap_or_default()
-    };
     served.send_message("twin", hello(1, false)).await;
-    until("the first one is known", 1, async || record().await.contains("0000000001")).await;
+    until("the first one is known", 1, async || served.record("twin").await.contains("0000000001")).await;
     // What the server has in memory is gone with its connection.
     served.broker.disconnect();
-    served.session = served.broker.connect().await.unwrap();
+    served.connect_again().await;
     send_from(&served, |number| format!("first{number}"), 1).await;
     served.send_message("twin", hello(2, true)).await;
-    let record = async || {
-        let twin = "twin".parse().unwrap();
-        served.store.records.fetch(&[twin]).await.unwrap().pop().flatten().unwrap_or_default()
-    };
-    until("the clash is noted", 1, async || record().await.contains("clash")).await;
+    until("the clash is noted", 1, async || served.record("twin").await.contains("clash")).await;
 }

@@ -216,10 +216,14 @@ impl Served {
         self.session.publish(publish).await.unwrap();
     }
 
-    pub(crate) async fn holds(&self, node: &str, seq: u64) -> bool {
+    /// The record of a node as it is stored; empty where there is none.
+    pub(crate) async fn record(&self, node: &str) -> String {
         let node: NodeName = node.parse().unwrap();
-        let record = self.store.records.fetch(&[node]).await.unwrap().pop().flatten().unwrap_or_default();
-        record.contains(&format!("\"r{seq}\":{seq}"))
+        self.store.records.fetch(&[node]).await.unwrap().pop().flatten().unwrap_or_default()
+    }
+
+    pub(crate) async fn holds(&self, node: &str, seq: u64) -> bool {
+        self.record(node).await.contains(&format!("\"r{seq}\":{seq}"))
     }
 
     /// Messages that wait and consumers of the results' queue.
