@@ -75,7 +75,7 @@ fn machine() -> String {
 pub async fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     let Loaded { broker, store, server, .. } = cli.load()?;
     let flags = cli.again();
-    let action = match cli.action.clone() {
+    let action = match cli.action {
         Some(Action::Part { which }) => {
             return part(which, Site::new(broker, store, server.queues), server).await;
         }
@@ -89,7 +89,7 @@ pub async fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     let found = tokio::select! {
         biased;
         () = signals.recv() => Err(anyhow!("interrupted; nothing was measured")),
-        found = Box::pin(plan.measure(&context)) => found,
+        found = plan.measure(&context) => found,
     };
     if found.is_err() {
         context.progress.step("taking away what was made");

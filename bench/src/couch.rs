@@ -45,16 +45,6 @@ impl RawCouch {
         }
     }
 
-    /// Makes the database.
-    ///
-    /// # Errors
-    /// It is not to be had.
-    pub async fn create(&self) -> anyhow::Result<()> {
-        let status = self.request(Method::PUT, "").send().await?.status();
-        ensure!(status.is_success(), "the database cannot be made: {status}");
-        Ok(())
-    }
-
     /// Deletes the database, if it is there.
     ///
     /// # Errors

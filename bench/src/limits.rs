@@ -36,8 +36,8 @@ pub struct Rate {
     pub connections: usize,
 }
 
-/// The best that the database does with these documents, or with the first of them where there are many, each batch size over one connection and over two. `earlier` are
-/// written first, and not counted: what updates need.
+/// The best that the database does with these documents, or with the first of them where there are many, each batch size
+/// over one connection and over two. `earlier` are written first, and not counted: what updates need.
 ///
 /// # Errors
 /// A document is refused.
@@ -50,12 +50,11 @@ pub async fn database(site: &Site, earlier: &[Sent], documents: &[Sent], batches
     });
     // The first ones: what later ones are updates of is among them.
     let documents = &documents[..enough.count().max(1).min(documents.len())];
+    let bytes: usize = documents.iter().map(|sent| sent.document.len()).sum();
     for batch in batches {
         for connections in [1, 2] {
             let place = site.renamed()?;
-            let raw = place.raw()?;
-            place.note_made();
-            raw.create().await?;
+            place.make().await?;
             let outcome = async {
                 replay(&place, earlier, 500, 2).await?;
                 let begun = Instant::now();
@@ -63,9 +62,8 @@ pub async fn database(site: &Site, earlier: &[Sent], documents: &[Sent], batches
                 anyhow::Ok(begun.elapsed().as_secs_f64())
             };
             let seconds = outcome.await;
-            raw.delete().await?;
+            place.unmake().await?;
             let seconds = seconds.context("raw _bulk_docs")?;
-            let bytes: usize = documents.iter().map(|sent| sent.document.len()).sum();
             let rate = Rate {
                 per_second: documents.len() as f64 / seconds,
                 megabytes: bytes as f64 / seconds / 1e6,

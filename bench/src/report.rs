@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use crate::latency::Summary;
@@ -75,8 +75,9 @@ impl Report {
 
     /// Adds a figure that is a part of a limit.
     pub fn add_of(&mut self, name: impl Into<String>, value: f64, unit: &'static str, limit: f64, named: &'static str) {
-        let of = Some(Share { ratio: value / limit, limit: named });
-        self.figures.push(Figure { name: name.into(), value, unit, of });
+        let name = name.into();
+        self.add(name.clone(), value, unit);
+        self.share(&name, limit, named);
     }
 
     /// Makes a figure that is there a part of a limit.
@@ -164,7 +165,7 @@ impl FromStr for Threshold {
         let (name, most, bound) = match (text.split_once("<="), text.split_once(">=")) {
             (Some((name, bound)), None) => (name, true, bound),
             (None, Some((name, bound))) => (name, false, bound),
-            _ => anyhow::bail!("{text:?} is not written as FIGURE<=NUMBER or FIGURE>=NUMBER"),
+            _ => bail!("{text:?} is not written as FIGURE<=NUMBER or FIGURE>=NUMBER"),
         };
         let bound = bound.trim().parse().with_context(|| format!("{:?} is no number", bound.trim()))?;
         Ok(Self { name: name.trim().to_owned(), most, bound })
@@ -188,13 +189,12 @@ impl Threshold {
     /// # Errors
     /// The report has no such figure.
     pub fn missed(&self, report: &Report) -> anyhow::Result<Option<String>> {
-        let value = report.get(&self.name);
-        let shares = report.figures.iter().filter(|figure| figure.of.is_some());
-        let shares = shares.map(|figure| format!("{}{OF_LIMIT}", figure.name));
-        let names = report.figures.iter().map(|figure| figure.name.clone()).chain(shares);
-        let names = || names.collect::<Vec<_>>().join(", ");
-        ensure!(value.is_some(), "there is no figure {:?}; there are: {}", self.name, names());
-        let value = value.unwrap_or(f64::NAN);
+        let Some(value) = report.get(&self.name) else {
+            let shares = report.figures.iter().filter(|figure| figure.of.is_some());
+            let shares = shares.map(|figure| format!("{}{OF_LIMIT}", figure.name));
+            let names = report.figures.iter().map(|figure| figure.name.clone()).chain(shares);
+            bail!("there is no figure {:?}; there are: {}", self.name, names.collect::<Vec<_>>().join(", "));
+        };
         let met = if self.most { value <= self.bound } else { value >= self.bound };
         let sign = if self.most { "at most" } else { "at least" };
         Ok((!met).then(|| format!("{} is {}, and has to be {sign} {}", self.name, shown(value), shown(self.bound))))

@@ -1,6 +1,6 @@
 //! Where a blowout takes place: a virtual host and a database of its own, beside what a site has.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -41,12 +41,18 @@ pub struct Site {
     /// What both call themselves.
     pub versions: String,
     /// The databases that were made here and not taken away; clones have the same.
-    pub made: Made,
+    made: Made,
 }
 
 /// Databases that have to go in the end.
 #[derive(Debug, Clone, Default)]
-pub struct Made(Arc<Mutex<Vec<StoreSection>>>);
+struct Made(Arc<Mutex<Vec<StoreSection>>>);
+
+impl Made {
+    fn lock(&self) -> MutexGuard<'_, Vec<StoreSection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Site {
     /// Where this is the configuration, with nothing made yet.
@@ -187,14 +193,27 @@ impl Site {
             .await
             .context("cannot declare exchanges and queues")?;
         session.close().await;
-        self.note_made();
+        self.make().await
+    }
+
+    /// Makes the database. It is ours to delete, whatever comes of it.
+    ///
+    /// # Errors
+    /// It is not to be had.
+    pub async fn make(&self) -> anyhow::Result<()> {
+        self.made.lock().push(self.store.clone());
         self.couch()?.create().await.context("cannot create the database")?;
         Ok(())
     }
 
-    /// Notes that this database is ours to delete.
-    pub fn note_made(&self) {
-        self.made.0.lock().unwrap_or_else(PoisonError::into_inner).push(self.store.clone());
+    /// Deletes the database, if it is there.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub async fn unmake(&self) -> anyhow::Result<()> {
+        self.raw()?.delete().await?;
+        self.made.lock().retain(|made| made.database != self.store.database);
+        Ok(())
     }
 
     /// Takes away what was made: the queues of nodes and server, the databases.
@@ -202,9 +221,9 @@ impl Site {
     /// # Errors
     /// What is still there.
     pub async fn clear(&self) -> anyhow::Result<()> {
-        let made = std::mem::take(&mut *self.made.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let made = self.made.lock().clone();
         for store in made {
-            RawCouch::new(&store)?.delete().await?;
+            Self { store, ..self.clone() }.unmake().await?;
         }
         let session = self.amqp("vogeler-blowout clear")?.connect().await?;
         let swept = self.sweep(&session).await;
